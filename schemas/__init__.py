@@ -1,0 +1,1 @@
+"""The wire contract: everything that the hub and the agencies share, and nothing else."""

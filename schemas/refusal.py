@@ -1,0 +1,375 @@
+"""The catalogue of codes: what each means, who must act, whether trying the same again can help.
+
+Codes are part of the interface and never change their meaning. `E1` is framing, `E2` keys and certificates, `E3`
+signatures, `E4` who may speak to whom, `E5` content, `E6` time and repetition, `E8` delivery, `E9` the hub itself; `N`
+marks what is worth knowing and nobody's fault. A code stands here only when something raises it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal
+
+Actor = Literal["sender", "recipient", "hub", "operator", "nobody"]
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One entry of the catalogue.
+
+    Attributes:
+        code: Stable code, such as `E401`.
+        name: The same in words, such as `SENDER_MISMATCH`.
+        en: What it means, one sentence.
+        vi: The same in Vietnamese.
+        fix_en: What to do about it.
+        fix_vi: The same in Vietnamese.
+        acts: Who must do it.
+        retry: Whether the same bytes can succeed later.
+    """
+
+    code: str
+    name: str
+    en: str
+    vi: str
+    fix_en: str
+    fix_vi: str
+    acts: Actor
+    retry: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One finding about one place.
+
+    Attributes:
+        code: Key of `CATALOGUE`.
+        pointer: JSON pointer (RFC 6901) into the payload, `/header/…` into the JWS header, or empty for the whole.
+        en: What was found there, in English; empty when the catalogue says it all.
+        vi: The same in Vietnamese.
+    """
+
+    code: str
+    pointer: str = ""
+    en: str = ""
+    vi: str = ""
+
+
+def _catalogue(*codes: Code) -> Mapping[str, Code]:
+    return MappingProxyType({code.code: code for code in codes})
+
+
+CATALOGUE: Final[Mapping[str, Code]] = _catalogue(
+    Code(
+        "E101", "TOO_LARGE",
+        "The envelope is larger than 256 KiB.",
+        "Gói tin lớn hơn 256 KiB.",
+        "Send attachments as parts and keep only their digests in the envelope.",
+        "Gửi tệp đính kèm dưới dạng tệp riêng, trong gói tin chỉ để mã băm.",
+        "sender",
+    ),
+    Code(
+        "E102", "BAD_FRAME",
+        "The body is not a compact JWS: three ASCII segments between exactly two dots.",
+        "Nội dung không phải JWS dạng gọn: ba đoạn ASCII, ngăn bởi đúng hai dấu chấm.",
+        "Send the token as it was signed, without line breaks or wrapping.",
+        "Gửi nguyên chuỗi đã ký, không xuống dòng, không bọc thêm.",
+        "sender",
+    ),
+    Code(
+        "E103", "BAD_BASE64",
+        "A segment is not strict base64url without padding.",
+        "Một đoạn không phải base64url chặt (không ký tự đệm).",
+        "Encode with the base64url alphabet, without padding, white space or left-over bits.",
+        "Mã hóa bằng bảng base64url, không ký tự đệm, khoảng trắng hay bit thừa.",
+        "sender",
+    ),
+    Code(
+        "E104", "BAD_HEADER",
+        "The JWS header does not have exactly the members alg, typ, x5t#S256 and iat.",
+        "Phần đầu JWS không có đúng các trường alg, typ, x5t#S256 và iat.",
+        "Write exactly these four members, each once.",
+        "Ghi đúng bốn trường này, mỗi trường một lần.",
+        "sender",
+    ),
+    Code(
+        "E105", "WRONG_TYPE",
+        "An object of this typ is not expected here.",
+        "Loại đối tượng (typ) này không được nhận ở đây.",
+        "Send documents under document.<user>, receipts under receipt.<user>, each with its own typ.",
+        "Gửi văn bản qua document.<user>, biên nhận qua receipt.<user>, mỗi loại đúng typ của mình.",
+        "sender",
+    ),
+    Code(
+        "E201", "CERT_UNKNOWN",
+        "The certificate that the signature names is not in the directory.",
+        "Chứng thư nêu trong chữ ký không có trong danh mục.",
+        "Register the certificate with the operator of the axis, or sign with the registered one.",
+        "Đăng ký chứng thư với đơn vị vận hành trục, hoặc ký bằng chứng thư đã đăng ký.",
+        "sender",
+    ),
+    Code(
+        "E202", "CERT_NOT_VALID_NOW",
+        "The certificate was not valid at signing, or is not valid now.",
+        "Chứng thư không còn hoặc chưa có hiệu lực lúc ký hoặc lúc này.",
+        "Sign with a certificate that is in force.",
+        "Ký bằng chứng thư đang có hiệu lực.",
+        "sender",
+    ),
+    Code(
+        "E203", "CERT_REVOKED",
+        "The certificate has been revoked.",
+        "Chứng thư đã bị thu hồi.",
+        "Get a new certificate, have it registered, sign again.",
+        "Xin cấp chứng thư mới, đăng ký vào danh mục rồi ký lại.",
+        "sender",
+    ),
+    Code(
+        "E205", "ALG_NOT_ALLOWED",
+        "The algorithm is not ES256 or PS256, or not the one registered with the certificate.",
+        "Thuật toán không phải ES256 hay PS256, hoặc không đúng thuật toán đã đăng ký cùng chứng thư.",
+        "Sign with the algorithm of the registered key.",
+        "Ký bằng đúng thuật toán của khóa đã đăng ký.",
+        "sender",
+    ),
+    Code(
+        "E206", "KEY_WEAK",
+        "The key is too small or of a kind that is not allowed: RSA of at least 2048 bits or P-256.",
+        "Khóa quá ngắn hoặc không thuộc loại cho phép: RSA từ 2048 bit hoặc P-256.",
+        "Get a certificate for a stronger key.",
+        "Xin cấp chứng thư cho khóa mạnh hơn.",
+        "sender",
+    ),
+    Code(
+        "E207", "CHAIN_INVALID",
+        "The certificate does not chain to a trusted authority, or may not sign documents.",
+        "Chứng thư không nối được tới cơ quan chứng thực tin cậy, hoặc không được dùng để ký văn bản.",
+        "Use a certificate for digital signatures from an authority on the trust list.",
+        "Dùng chứng thư ký số do cơ quan có trong danh sách tin cậy cấp.",
+        "sender",
+    ),
+    Code(
+        "E301", "SIG_INVALID",
+        "The signature does not fit the bytes.",
+        "Chữ ký không khớp với nội dung.",
+        "Sign the exact bytes that are sent; nothing may change them afterwards.",
+        "Ký đúng những byte được gửi; sau khi ký không thay đổi gì nữa.",
+        "sender",
+    ),
+    Code(
+        "E302", "SIG_MISSING",
+        "The signature is absent.",
+        "Không có chữ ký.",
+        "Sign before sending.",
+        "Ký trước khi gửi.",
+        "sender",
+    ),
+    Code(
+        "E401", "SENDER_MISMATCH",
+        "The signer is neither the agency in `from` nor the platform in `via`.",
+        "Bên ký không phải đơn vị ghi ở `from` cũng không phải nền tảng ghi ở `via`.",
+        "Correct `from`, or sign with the key of that agency.",
+        "Sửa `from`, hoặc ký bằng khóa của chính đơn vị đó.",
+        "sender",
+    ),
+    Code(
+        "E402", "NOT_DELEGATED",
+        "The platform has no mandate in force from this agency for this action.",
+        "Nền tảng chưa được đơn vị ủy quyền, ủy quyền đã hết hạn hoặc không gồm hành động này.",
+        "Have the agency's mandate entered in the directory.",
+        "Đề nghị đăng ký ủy quyền của đơn vị vào danh mục.",
+        "sender",
+    ),
+    Code(
+        "E403", "CHANNEL_MISMATCH",
+        "Connection, routing key and signer do not belong together.",
+        "Kết nối, khóa định tuyến và bên ký không khớp nhau.",
+        "Connect as the agency or its platform and publish under your own routing key with user_id set.",
+        "Kết nối bằng tài khoản của đơn vị hoặc nền tảng của mình, gửi bằng khóa định tuyến của mình, có user_id.",
+        "sender",
+    ),
+    Code(
+        "E404", "RECIPIENT_UNKNOWN",
+        "The recipient is not in the directory.",
+        "Đơn vị nhận không có trong danh mục.",
+        "Look the code up in the directory; the axis registers nobody on contact.",
+        "Tra lại mã định danh trong danh mục; trục không tự đăng ký đơn vị mới.",
+        "sender",
+    ),
+    Code(
+        "E405", "RECIPIENT_SUSPENDED",
+        "The recipient is suspended in the directory.",
+        "Đơn vị nhận đang bị tạm ngưng trong danh mục.",
+        "Ask the operator when the agency returns, and send again then.",
+        "Hỏi đơn vị vận hành khi nào đơn vị hoạt động lại rồi gửi lại.",
+        "sender",
+    ),
+    Code(
+        "E406", "FANOUT_LIMIT",
+        "The recipients are too many, or one is named twice.",
+        "Quá nhiều đơn vị nhận, hoặc một đơn vị được ghi hai lần.",
+        "Name each recipient once, and split the list or use a group.",
+        "Ghi mỗi đơn vị nhận một lần; chia nhỏ danh sách hoặc dùng nhóm.",
+        "sender",
+    ),
+    Code(
+        "E408", "RECIPIENT_CLOSED",
+        "The recipient's code is closed.",
+        "Mã định danh của đơn vị nhận đã đóng.",
+        "Send to the successor that is named.",
+        "Gửi tới đơn vị kế thừa được nêu.",
+        "sender",
+    ),
+    Code(
+        "E409", "DELIVERY_UNKNOWN",
+        "The receipt names a delivery that was never accepted, or that belongs to another agency.",
+        "Biên nhận nêu một lượt chuyển chưa từng được nhận vào trục, hoặc của đơn vị khác.",
+        "Answer only deliveries from your own queue, with the delivery id computed from document and recipient.",
+        "Chỉ trả biên nhận cho lượt chuyển trong hàng đợi của mình, với mã lượt chuyển tính từ văn bản và đơn vị nhận.",
+        "recipient",
+    ),
+    Code(
+        "E501", "JSON_NOT_STRICT",
+        "The payload is not strict JSON: duplicate member, number that is not an integer, depth, encoding.",
+        "Nội dung không phải JSON chặt: trùng trường, số không nguyên, lồng quá sâu, sai bảng mã.",
+        "Write UTF-8 JSON with each member once and whole numbers only.",
+        "Ghi JSON UTF-8, mỗi trường một lần, chỉ dùng số nguyên.",
+        "sender",
+    ),
+    Code(
+        "E502", "SCHEMA",
+        "A field is missing, unknown, or has a wrong value.",
+        "Thiếu trường, thừa trường, hoặc giá trị sai.",
+        "Correct the field; the JSON Schema is published with the axis.",
+        "Sửa trường được nêu; lược đồ JSON được công bố cùng với trục.",
+        "sender",
+    ),
+    Code(
+        "E601", "CLOCK_SKEW",
+        "A time lies outside the window: signed more than 24 hours ago or more than 5 minutes ahead.",
+        "Thời điểm nằm ngoài khoảng cho phép: ký quá 24 giờ trước hoặc sớm hơn hiện tại quá 5 phút.",
+        "Set the clock of the signing machine, and sign again.",
+        "Chỉnh đồng hồ máy ký rồi ký lại.",
+        "sender",
+    ),
+    Code(
+        "E602", "EXPIRED",
+        "The lifetime of the document is over, or longer than 30 days.",
+        "Văn bản đã hết hạn chuyển, hoặc thời hạn dài quá 30 ngày.",
+        "Choose `expires` after now and at most 30 days after `created`.",
+        "Chọn `expires` sau hiện tại và không quá 30 ngày kể từ `created`.",
+        "sender",
+    ),
+    Code(
+        "E603", "REPLAY_CONFLICT",
+        "This id was used before for a document with other bytes.",
+        "Mã này đã dùng cho một văn bản khác nội dung.",
+        "Give every new document a new id; send an old one again with exactly the same bytes.",
+        "Mỗi văn bản mới dùng một mã mới; gửi lại văn bản cũ thì giữ nguyên từng byte.",
+        "sender",
+    ),
+    Code(
+        "N604", "DUPLICATE",
+        "The same document was received before; the first answer stands.",
+        "Văn bản này đã được nhận trước đó; câu trả lời đầu tiên vẫn giữ nguyên.",
+        "Nothing to do.",
+        "Không cần làm gì.",
+        "nobody",
+    ),
+    Code(
+        "E801", "UNROUTABLE",
+        "The recipient's queue or its binding is missing at the broker.",
+        "Hàng đợi của đơn vị nhận, hoặc liên kết của nó, không có trên máy chủ chuyển tin.",
+        "Run `truc broker plan` and `truc broker apply`; the hub goes on trying.",
+        "Chạy `truc broker plan` rồi `truc broker apply`; trục vẫn tự động thử lại.",
+        "operator", retry=True,
+    ),
+    Code(
+        "E802", "NOT_TAKEN",
+        "The broker did not take the message: the recipient's queue is full or down.",
+        "Máy chủ chuyển tin không nhận: hàng đợi của đơn vị nhận đã đầy hoặc đang ngừng.",
+        "The recipient empties its queue; the hub goes on trying.",
+        "Đơn vị nhận lấy bớt văn bản trong hàng đợi; trục vẫn tự động thử lại.",
+        "recipient", retry=True,
+    ),
+    Code(
+        "E803", "UNSURE",
+        "The broker did not say in time whether it took the message.",
+        "Máy chủ chuyển tin không trả lời kịp là đã nhận hay chưa.",
+        "Nothing to do: the hub sends again under the same delivery id.",
+        "Không cần làm gì: trục gửi lại với cùng mã lượt chuyển.",
+        "hub", retry=True,
+    ),
+    Code(
+        "E804", "NO_RECEIPT",
+        "The recipient has not answered with a receipt in time.",
+        "Đơn vị nhận chưa trả biên nhận trong thời hạn.",
+        "The recipient checks its adapter; the hub sends again by itself.",
+        "Đơn vị nhận kiểm tra phần mềm kết nối; trục tự động gửi lại.",
+        "recipient", retry=True,
+    ),
+    Code(
+        "E805", "RETURNED",
+        "The recipient's software took the message and gave it back.",
+        "Phần mềm của đơn vị nhận đã lấy nhưng trả lại văn bản.",
+        "The recipient looks into the log of its software.",
+        "Đơn vị nhận xem nhật ký phần mềm của mình.",
+        "recipient", retry=True,
+    ),
+    Code(
+        "E806", "BROKER_REFUSED",
+        "The broker refused this message and closed the channel over it.",
+        "Máy chủ chuyển tin từ chối riêng văn bản này và đóng kênh.",
+        "The operator looks at permissions and at the size limit of the broker.",
+        "Đơn vị vận hành kiểm tra phân quyền và giới hạn kích thước của máy chủ chuyển tin.",
+        "operator", retry=True,
+    ),
+    Code(
+        "E807", "RECIPIENT_FAILED",
+        "The recipient answered that it could not process the document for now.",
+        "Đơn vị nhận báo hiện chưa xử lý được văn bản.",
+        "The recipient mends its system; the hub goes on trying.",
+        "Đơn vị nhận khắc phục hệ thống của mình; trục vẫn tự động thử lại.",
+        "recipient", retry=True,
+    ),
+    Code(
+        "E808", "RECIPIENT_REFUSED",
+        "The recipient refused the document for good.",
+        "Đơn vị nhận từ chối hẳn văn bản.",
+        "The sender reads the reason in the receipt and sends a corrected document.",
+        "Bên gửi xem lý do trong biên nhận và gửi văn bản đã sửa.",
+        "sender",
+    ),
+    Code(
+        "E809", "LIFETIME_OVER",
+        "The lifetime that the sender chose ended before the recipient answered.",
+        "Đã hết hạn chuyển do bên gửi chọn mà đơn vị nhận chưa trả lời.",
+        "The sender sends a new document or reaches the recipient in another way.",
+        "Bên gửi gửi văn bản mới hoặc liên hệ đơn vị nhận bằng cách khác.",
+        "sender",
+    ),
+    Code(
+        "E901", "DEPENDENCY",
+        "Something that is needed does not answer: broker, database or a fresh directory.",
+        "Một thành phần cần thiết không trả lời: máy chủ chuyển tin, cơ sở dữ liệu hoặc danh mục mới.",
+        "Nothing is lost: it goes on by itself once the part is back; the operator looks at /readyz.",
+        "Không mất gì: hệ thống tự chạy tiếp khi thành phần đó trở lại; đơn vị vận hành xem /readyz.",
+        "hub", retry=True,
+    ),
+    Code(
+        "E902", "CHECK_FAILED",
+        "A check of the hub itself failed on this submission, so it was put aside.",
+        "Một phép kiểm tra của trục bị lỗi với lượt gửi này nên lượt gửi được để riêng.",
+        "The operator reports the parked submission to the engineers.",
+        "Đơn vị vận hành báo lượt gửi này cho kỹ sư.",
+        "operator", retry=True,
+    ),
+    Code(
+        "E903", "POISON",
+        "The submission was taken many times and never settled, so the broker put it aside.",
+        "Lượt gửi đã được lấy nhiều lần mà không xử lý xong nên máy chủ chuyển tin để riêng.",
+        "The operator looks at the hub's log of that time and replays it.",
+        "Đơn vị vận hành xem nhật ký của trục lúc đó rồi gửi lại.",
+        "operator", retry=True,
+    ),
+)  # fmt: skip
