@@ -1,0 +1,45 @@
+# Everything a person or CI does here is a target below. ARGS= passes options on: make test ARGS="-k receipts"
+
+BIN := .venv/bin
+TRUC := $(BIN)/truc
+BOOTSTRAP := sh hub/dev/bootstrap.sh
+ENVIRONMENT := .venv/.complete
+ARGS ?=
+
+.PHONY: help setup demo test run check format clean
+.DEFAULT_GOAL := help
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(ENVIRONMENT) ## Get everything that is missing: Python packages, RabbitMQ, PostgreSQL
+	@$(BOOTSTRAP) services
+
+demo: setup ## Send real documents through a hub of its own, show what happened, leave nothing behind
+	@$(TRUC) demo $(ARGS)
+
+# On a laptop, tests whose service is missing are skipped with the reason; in CI they fail.
+test: check ## Run every check and every test
+	@$(BOOTSTRAP) services || [ -z "$$CI" ]
+	@$(BIN)/pytest $(ARGS)
+
+run: setup ## Run the hub with its console until Ctrl-C; its data stay in .truc/run
+	@$(TRUC) run --dev $(ARGS)
+
+check: $(ENVIRONMENT) ## Check style, types and imports
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(ENVIRONMENT) ## Format the code and repair what can be repaired
+	@$(BIN)/ruff check --fix-only
+	@$(BIN)/ruff format
+
+clean: ## Remove the Python environment, caches, and the data of private servers
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m hub.dev clean; fi
+	@rm -rf .truc .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(ENVIRONMENT): pyproject.toml uv.lock
+	@$(BOOTSTRAP) environment
+	@touch $@
