@@ -1,0 +1,1 @@
+"""The router service: checks what agencies submit, keeps the ledger, hands every document to its recipients."""

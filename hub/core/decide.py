@@ -1,0 +1,164 @@
+"""What is checked, in what order.
+
+| step | check                                                    | fails with           | outcome |
+|------|----------------------------------------------------------|----------------------|---------|
+| 0    | the broker vouches for a user that the directory knows   | E403                 | park    |
+| 1    | size, three segments, base64url                          | E101 E102 E103 E302  | park    |
+| 2    | header members, typ                                      | E104 E105            | park    |
+| 3    | certificate known                                        | E201                 | park    |
+| 4    | certificate valid, not revoked, algorithm its own        | E202 E203 E205       | park    |
+| 5    | signed within the last 24 hours                          | E601                 | park    |
+| 6    | signature over the received bytes                        | E301                 | park    |
+| 7    | payload strict, schema, times                            | E501 E502 E601 E602  | refuse  |
+| 8    | signer, connection, `from`, `via` agree; mandate         | E401 E402 E403       | refuse  |
+| 9    | recipients known, open, once, not too many               | E404 E405 E406 E408  | refuse  |
+
+Up to step 6 nobody is proven to have spoken, so nobody is answered but the connection's own user. From then on the
+signer is told every problem at once.
+
+Not here: whether the id was used before (N604, E603). Only the ledger can know, inside its transaction.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from hub.core.address import address
+from hub.core.authorise import authorise
+from hub.core.directory import Directory
+from hub.core.policy import Policy
+from hub.core.submission import Submission
+from hub.core.verdict import Accept, Answered, Park, ReceiptVerdict, Refuse, Verdict
+from schemas.addresses import submit_key
+from schemas.envelope import ENVELOPE_TYP, MAX_LIFETIME_S, Envelope, read_envelope
+from schemas.identifiers import AgencyCode
+from schemas.receipt import RECEIPT_TYP, Receipt, read_receipt
+from schemas.refusal import Problem
+from schemas.signing import MAX_AHEAD_S, Verified, verify
+
+
+def decide(submission: Submission, directory: Directory, policy: Policy, now: datetime) -> Verdict:
+    """Decide about one submission to `truc.intake`; total: returns a verdict for any bytes whatever."""
+    verified = _prove(submission, ENVELOPE_TYP, directory, now)
+    if isinstance(verified, Park):
+        return verified
+    envelope = read_envelope(verified.payload)
+    if not isinstance(envelope, Envelope):
+        return _refuse(submission, verified, None, envelope)
+
+    addressees, address_problems = address(envelope, directory, policy)
+    problems = (
+        *_check_times(envelope, verified, now),
+        *authorise(envelope, verified, submission, directory),
+        *address_problems,
+    )
+    if problems:
+        return _refuse(submission, verified, envelope, problems)
+    return Accept(
+        document_id=verified.document_id,
+        token=verified.token,
+        envelope=envelope,
+        sender_tier=directory.agencies[envelope.from_].tier,
+        addressees=addressees,
+        directory_epoch=directory.epoch,
+    )
+
+
+def decide_receipt(submission: Submission, directory: Directory, now: datetime) -> ReceiptVerdict:
+    """Decide about one submission to `truc.receipts`: the same proof, then whether the signer is the recipient."""
+    verified = _prove(submission, RECEIPT_TYP, directory, now)
+    if isinstance(verified, Park):
+        return verified
+    receipt = read_receipt(verified.payload)
+    if not isinstance(receipt, Receipt):
+        return Park(submission, receipt, verified.key.owner)
+    problems = _check_answerer(receipt, verified, submission, directory)
+    if problems:
+        return Park(submission, problems, verified.key.owner)
+    return Answered(
+        receipt_id=verified.document_id,
+        token=verified.token,
+        receipt=receipt,
+        signer=verified.key.owner,
+        submission=submission,
+    )
+
+
+def decide_all(submissions: Sequence[Submission], directory: Directory, policy: Policy, now: datetime) -> list[Verdict]:
+    """Decide about a batch; a check that fails on one submission parks that one and harms no other."""
+    return [_guarded(submission, directory, policy, now) for submission in submissions]
+
+
+def decide_receipts(submissions: Sequence[Submission], directory: Directory, now: datetime) -> list[ReceiptVerdict]:
+    """Decide about a batch of receipts; as `decide_all`."""
+    verdicts: list[ReceiptVerdict] = []
+    for submission in submissions:
+        try:
+            verdicts.append(decide_receipt(submission, directory, now))
+        except Exception as error:  # noqa: BLE001 - one submission must never stop the queue
+            verdicts.append(_park_for_engineers(submission, error))
+    return verdicts
+
+
+def _guarded(submission: Submission, directory: Directory, policy: Policy, now: datetime) -> Verdict:
+    try:
+        return decide(submission, directory, policy, now)
+    except Exception as error:  # noqa: BLE001 - one submission must never stop the queue
+        return _park_for_engineers(submission, error)
+
+
+def _park_for_engineers(submission: Submission, error: Exception) -> Park:
+    name = type(error).__name__
+    return Park(submission, (Problem("E902", "", f"unexpected {name}", f"lỗi ngoài dự kiến {name}"),), tell=None)
+
+
+def _prove(submission: Submission, typ: str, directory: Directory, now: datetime) -> Verified | Park:
+    """Steps 0 to 6."""
+    user = submission.user
+    if user is None or not directory.knows(user):
+        problem = Problem("E403", "", f"broker user {user or 'not set'}", f"tài khoản {user or 'không có'}")
+        return Park(submission, (problem,), tell=None)
+    verified = verify(submission.body, typ=typ, keys=directory.keys, now_s=int(now.timestamp()))
+    if isinstance(verified, Problem):
+        return Park(submission, (verified,), tell=AgencyCode(user))
+    return verified
+
+
+def _check_times(envelope: Envelope, verified: Verified, now: datetime) -> tuple[Problem, ...]:
+    """Step 7, what the schema cannot say."""
+    problems = []
+    if envelope.created > verified.signed_at_s + MAX_AHEAD_S:
+        problems.append(Problem("E601", "/created", "later than the signature", "sau thời điểm ký"))
+    if envelope.expires <= now.timestamp():
+        problems.append(Problem("E602", "/expires", "in the past", "đã qua"))
+    if not envelope.created < envelope.expires <= envelope.created + MAX_LIFETIME_S:
+        problems.append(
+            Problem("E602", "/expires", "not within 30 days after `created`", "không trong 30 ngày sau `created`")
+        )
+    return tuple(problems)
+
+
+def _check_answerer(
+    receipt: Receipt, verified: Verified, submission: Submission, directory: Directory
+) -> tuple[Problem, ...]:
+    """Step 8 for receipts: the recipient signs, or the platform at whose endpoint its mail arrives."""
+    parties = {receipt.from_, receipt.via}
+    problems = []
+    if verified.key.owner not in parties:
+        problems.append(Problem("E401", "/from"))
+    if receipt.via is not None and directory.endpoint_of(receipt.from_) != receipt.via:
+        problems.append(Problem("E402", "/via"))
+    if submission.user not in parties or submission.routing_key != submit_key("receipt", submission.user or ""):
+        problems.append(Problem("E403"))
+    return tuple(problems)
+
+
+def _refuse(
+    submission: Submission, verified: Verified, envelope: Envelope | None, problems: tuple[Problem, ...]
+) -> Refuse:
+    return Refuse(
+        document_id=verified.document_id,
+        submission=submission,
+        signer=verified.key.owner,
+        envelope_id=envelope.id if envelope else None,
+        problems=problems,
+    )

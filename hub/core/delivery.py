@@ -1,0 +1,88 @@
+"""A delivery and its states.
+
+```
+pending ─► routed ─► received         failed receipt, rejection, no receipt in time: ─► pending (next_attempt_at)
+   │          │                       last attempt spent, refused ─► dead      lifetime over ─► expired
+   └► held ◄──┘
+held ─► pending by release; dead ─► pending by replay only; received and expired are final
+```
+
+What people see as *retrying* (pending after an attempt) and *overdue* (routed past its time for a receipt) is derived.
+Receipts, statuses and notices travel as deliveries too; nobody answers them, so *routed* is where they end.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal, get_args
+
+from hub.core.letter import Letter
+from schemas.envelope import ENVELOPE_TYP
+from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
+
+State = Literal["pending", "routed", "received", "dead", "held", "expired"]
+STATES: Final[tuple[State, ...]] = get_args(State)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One signed object for one recipient, as the ledger has it.
+
+    Attributes:
+        delivery_id: Function of object and recipient; never changes.
+        object_id: Identity of the document, receipt, status or notice.
+        typ: Its type.
+        sender: Who signed it, or the agency it is from.
+        recipient: Who gets it.
+        state: Where it stands.
+        attempts: Attempts whose outcome is known.
+        expires_at: When it is given up.
+    """
+
+    delivery_id: DeliveryId
+    object_id: DocumentId
+    typ: str
+    sender: AgencyCode
+    recipient: AgencyCode
+    state: State
+    attempts: int
+    expires_at: datetime
+
+    @property
+    def wants_receipt(self) -> bool:
+        """Whether the recipient answers this; only documents are answered."""
+        return self.typ == ENVELOPE_TYP
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A delivery that is to be handed over now, with its bytes."""
+
+    delivery: Delivery
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A change of a delivery, written into the ledger with who, when and why.
+
+    Attributes:
+        delivery: As it was before.
+        event: Kind of ledger event, such as `delivery.routed`.
+        state: State afterwards.
+        attempts: Attempts afterwards.
+        code: Why, from the catalogue, where something went wrong.
+        next_attempt_at: When it is tried again; for `pending`.
+        receipt_due_at: Until when its receipt is awaited; for `routed`.
+        detail: Facts for people, never content of a document.
+        letter: What an agency is told because of it.
+    """
+
+    delivery: Delivery
+    event: str
+    state: State
+    attempts: int
+    code: str | None = None
+    next_attempt_at: datetime | None = None
+    receipt_due_at: datetime | None = None
+    detail: str | None = None
+    letter: Letter | None = None

@@ -1,0 +1,22 @@
+"""The numbers that decisions depend on: limits, deadlines and delays."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator may set; the values here are the defaults of the settings.
+
+    Attributes:
+        max_recipients: Most recipients of one document after groups are expanded.
+        receipt_deadline_s: How long a routed delivery may wait for its receipt before it is sent again.
+        retry_delay_s: Wait before the second attempt; doubles with every further one.
+        max_retry_delay_s: Upper bound of that wait.
+        max_attempts: Attempts after which a delivery is dead.
+    """
+
+    max_recipients: int = 20_000
+    receipt_deadline_s: float = 900.0
+    retry_delay_s: float = 5.0
+    max_retry_delay_s: float = 3600.0
+    max_attempts: int = 50

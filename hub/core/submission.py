@@ -1,0 +1,22 @@
+"""What arrives: bytes, and what the broker vouches for about them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One arrival of bytes at the hub, before anything is known about them.
+
+    Attributes:
+        body: The bytes, as received.
+        user: The broker user that sent them, proven by the broker; absent when the sender did not set `user_id`.
+        routing_key: The key under which they were published; a hint that must not contradict the signature.
+        message_id: The sender's id of this publish.
+        redelivered: Whether the broker handed them out before; such a repetition is nobody's doing.
+    """
+
+    body: bytes
+    user: str | None
+    routing_key: str
+    message_id: str | None = None
+    redelivered: bool = False

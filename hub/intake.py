@@ -1,0 +1,154 @@
+"""Takes submissions in: decide, one transaction, acknowledge. Nothing else, in this order.
+
+| effect                          | if the process dies after it                                      |
+|---------------------------------|-------------------------------------------------------------------|
+| `inbox.take`                    | the broker hands the batch out again                              |
+| decide, off the event loop      | the same                                                          |
+| `ledger.record`                 | handed out again; every insert conflicts; nothing happens twice   |
+| `ledger.record` of conflicts    | the same                                                          |
+| `inbox.acknowledge`             | –                                                                 |
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+
+from hub.core.decide import decide_all
+from hub.core.directory import Directory
+from hub.core.letter import Letter, notice_of
+from hub.core.policy import Policy
+from hub.core.submission import Submission
+from hub.core.trouble import Trouble, Unstorable
+from hub.core.verdict import Accept, Park, Refuse, Verdict
+from schemas.refusal import Problem
+from schemas.signing import Signer
+
+
+class Batch(Protocol):
+    """Submissions that were taken together, and can only be acknowledged together."""
+
+    @property
+    def submissions(self) -> Sequence[Submission]:
+        """The arrivals, oldest first; empty when none came in time."""
+
+
+class Inbox(Protocol):
+    """The queue `truc.intake`."""
+
+    async def take(self) -> Batch:
+        """Wait a moment for submissions."""
+
+    async def acknowledge(self, batch: Batch) -> None:
+        """Settle all of a batch."""
+
+    async def release(self) -> None:
+        """Give back everything that is not settled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict with the notice that goes out because of it."""
+
+    verdict: Verdict
+    notice: Letter | None
+
+
+class Ledger(Protocol):
+    """The ledger, as far as intake needs it."""
+
+    async def record(self, decisions: Sequence[Decision], now: datetime) -> Sequence[Accept]:
+        """Write a batch in one transaction; what is known already changes nothing.
+
+        Returns:
+            The documents that were not written because their sender used the id before for other bytes.
+        """
+
+
+class Directories(Protocol):
+    """Where the current snapshot is kept."""
+
+    def current(self) -> Directory:
+        """Give the snapshot; raises `Stale` when it is older than allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """The loop, one turn at a time."""
+
+    inbox: Inbox
+    ledger: Ledger
+    directories: Directories
+    signer: Signer
+    policy: Policy
+    clock: Callable[[], datetime]
+
+    async def turn(self) -> int:
+        """Take one batch in; returns how many submissions were settled.
+
+        Raises:
+            Trouble: When something does not answer. Nothing of the batch is settled; all of it comes again.
+        """
+        self.directories.current()  # a stale directory must not even take
+        batch = await self.inbox.take()
+        if not batch.submissions:
+            return 0
+        try:
+            await self._record(batch.submissions)
+        except Trouble:
+            await self.inbox.release()
+            raise
+        await self.inbox.acknowledge(batch)
+        return len(batch.submissions)
+
+    async def _record(self, submissions: Sequence[Submission]) -> None:
+        now = self.clock()
+        directory = self.directories.current()
+        decisions = await asyncio.to_thread(self._decide, submissions, directory, now)
+        try:
+            conflicts = await self.ledger.record(decisions, now)
+        except Unstorable:
+            conflicts = await self._record_singly(decisions, now)
+        if conflicts:
+            by_id = {accept.document_id: accept for accept in conflicts}
+            await self.ledger.record([self._decision(_conflict(accept), now) for accept in by_id.values()], now)
+
+    def _decide(self, submissions: Sequence[Submission], directory: Directory, now: datetime) -> list[Decision]:
+        return [self._decision(verdict, now) for verdict in decide_all(submissions, directory, self.policy, now)]
+
+    def _decision(self, verdict: Verdict, now: datetime) -> Decision:
+        notice = None if isinstance(verdict, Accept) else notice_of(verdict, self.signer, now)
+        return Decision(verdict, notice)
+
+    async def _record_singly(self, decisions: Sequence[Decision], now: datetime) -> list[Accept]:
+        """Find the one that the database cannot hold, and park it without harming the others."""
+        conflicts: list[Accept] = []
+        for decision in decisions:
+            try:
+                conflicts.extend(await self.ledger.record([decision], now))
+            except Unstorable as error:
+                await self.ledger.record([Decision(_unstorable(decision.verdict, error), None)], now)
+        return conflicts
+
+
+def _submission_of(verdict: Verdict) -> Submission:
+    if isinstance(verdict, Accept):
+        return Submission(body=verdict.token, user=verdict.envelope.via or verdict.envelope.from_, routing_key="")
+    return verdict.submission
+
+
+def _unstorable(verdict: Verdict, error: Unstorable) -> Park:
+    submission = replace(_submission_of(verdict), routing_key="", message_id=None)
+    return Park(submission, (Problem("E902", "", str(error)[:200], "cơ sở dữ liệu không lưu được"),), tell=None)
+
+
+def _conflict(accept: Accept) -> Refuse:
+    envelope = accept.envelope
+    return Refuse(
+        document_id=accept.document_id,
+        submission=_submission_of(accept),
+        signer=envelope.via or envelope.from_,
+        envelope_id=envelope.id,
+        problems=(Problem("E603", "/id", envelope.id, envelope.id),),
+    )

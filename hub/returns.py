@@ -1,0 +1,110 @@
+"""Takes back what the broker put aside in `truc.dead`: record, acknowledge.
+
+The safety net has two kinds of catch. A delivery that a recipient's software gave back or died over too often is a
+failed attempt like any other. A submission that the hub itself took many times and never settled is parked for a
+person; it never blocks the queue that it came from.
+
+| effect                    | if the process dies after it                                       |
+|---------------------------|--------------------------------------------------------------------|
+| `inbox.take`              | the broker hands the batch out again                               |
+| `ledger.record_returns`   | handed out again; a delivery that is pending is not failed twice   |
+| `inbox.acknowledge`       | –                                                                  |
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from hub.core.delivery import Delivery, Transition
+from hub.core.policy import Policy
+from hub.core.settlement import settle_returned
+from hub.core.submission import Submission
+from hub.core.trouble import Trouble
+from hub.core.verdict import Park
+from schemas.identifiers import DeliveryId
+from schemas.refusal import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """One message from `truc.dead`.
+
+    Attributes:
+        submission: What it carried and under which key it was first published.
+        delivery_id: The delivery that a recipient gave back; absent for a submission of the hub's own queues.
+    """
+
+    submission: Submission
+    delivery_id: DeliveryId | None
+
+
+class Batch(Protocol):
+    """Returns that were taken together, and can only be acknowledged together."""
+
+    @property
+    def returns(self) -> Sequence[Return]:
+        """The messages, oldest first; empty when none came in time."""
+
+
+class Inbox(Protocol):
+    """The queue `truc.dead`."""
+
+    async def take(self) -> Batch:
+        """Wait a moment for returns."""
+
+    async def acknowledge(self, batch: Batch) -> None:
+        """Settle all of a batch."""
+
+    async def release(self) -> None:
+        """Give back everything that is not settled."""
+
+
+class Ledger(Protocol):
+    """The ledger, as far as returns need it."""
+
+    async def record_returns(
+        self,
+        returned: Sequence[DeliveryId],
+        parked: Sequence[Park],
+        settle: Callable[[Delivery], Transition | None],
+        now: datetime,
+    ) -> None:
+        """Write a batch in one transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Returns:
+    """The loop, one turn at a time."""
+
+    inbox: Inbox
+    ledger: Ledger
+    policy: Policy
+    clock: Callable[[], datetime]
+
+    async def turn(self) -> int:
+        """Record one batch; returns how many messages were settled.
+
+        Raises:
+            Trouble: When something does not answer. Nothing of the batch is settled; all of it comes again.
+        """
+        batch = await self.inbox.take()
+        if not batch.returns:
+            return 0
+        now = self.clock()
+        try:
+            await self.ledger.record_returns(
+                [item.delivery_id for item in batch.returns if item.delivery_id is not None],
+                [_poison(item.submission) for item in batch.returns if item.delivery_id is None],
+                lambda delivery: settle_returned(delivery, self.policy, now),
+                now,
+            )
+        except Trouble:
+            await self.inbox.release()
+            raise
+        await self.inbox.acknowledge(batch)
+        return len(batch.returns)
+
+
+def _poison(submission: Submission) -> Park:
+    return Park(submission, (Problem("E903"),), tell=None)
