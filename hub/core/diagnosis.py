@@ -1,0 +1,204 @@
+"""The sentence on a document: where it is, who must act, whether the hub goes on by itself.
+
+Pure functions over facts that the ledger keeps; the command line, the console and the API all show what these say.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, assert_never
+
+from hub.core.delivery import Delivery
+from schemas.directory_file import VIETNAM
+from schemas.identifiers import AgencyCode, DocumentId
+from schemas.refusal import CATALOGUE, Actor
+
+
+@dataclass(frozen=True, slots=True)
+class TraceEvent:
+    """One ledger event, as people read it."""
+
+    at: datetime
+    event: str
+    actor: str
+    code: str | None
+    state: str | None
+    detail: Any
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryTrace:
+    """Everything known about one delivery of a document.
+
+    Attributes:
+        delivery: As it stands.
+        recipient_name: Name of the recipient in today's directory, or empty.
+        code: Why it stands there, where something went wrong.
+        changed_at: Since when.
+        next_attempt_at: When it is tried again; for `pending`.
+        receipt_due_at: Until when its receipt is awaited; for `routed`.
+        events: Its history, oldest first.
+    """
+
+    delivery: Delivery
+    recipient_name: str
+    code: str | None
+    changed_at: datetime
+    next_attempt_at: datetime | None
+    receipt_due_at: datetime | None
+    events: tuple[TraceEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentTrace:
+    """Everything known about an accepted document."""
+
+    document_id: DocumentId
+    envelope_id: str
+    sender: AgencyCode
+    via: AgencyCode | None
+    printed_number: str
+    kind: str
+    subject: str
+    action: str
+    accepted_at: datetime
+    expires_at: datetime
+    deliveries: tuple[DeliveryTrace, ...]
+    events: tuple[TraceEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalTrace:
+    """Everything known about a refused document; `problems` as the sender was told them."""
+
+    document_id: DocumentId
+    envelope_id: str | None
+    signer: AgencyCode
+    code: str
+    problems: Sequence[dict[str, str]]
+    refused_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One sentence for people, and what follows from it.
+
+    Attributes:
+        vi: The sentence in Vietnamese.
+        en: The same in English.
+        acts: Whose turn it is.
+        hub_retries: Whether the hub goes on by itself.
+        replay_helps: Whether sending again would change anything.
+    """
+
+    vi: str
+    en: str
+    acts: Actor
+    hub_retries: bool = False
+    replay_helps: bool = False
+
+
+def diagnose_delivery(trace: DeliveryTrace, now: datetime) -> Diagnosis:
+    """Say where one delivery is and who must act."""
+    delivery = trace.delivery
+    who = _named(trace)
+    since = clock_time(trace.changed_at)
+    code = CATALOGUE.get(trace.code or "")
+    match delivery.state:
+        case "received":
+            return Diagnosis(f"{who} đã nhận lúc {since}.", f"{who} received it at {since}.", "nobody")
+        case "pending" if code is None:
+            return Diagnosis("Đang chờ trục chuyển.", "Waiting for the hub to hand it over.", "hub", hub_retries=True)
+        case "pending":
+            assert code is not None
+            at = clock_time(trace.next_attempt_at or now)
+            return Diagnosis(
+                f"{code.vi} Trục tự thử lại lần {delivery.attempts + 1} lúc {at}.",
+                f"{code.en} The hub makes attempt {delivery.attempts + 1} by itself at {at}.",
+                code.acts,
+                hub_retries=True,
+            )
+        case "routed" if trace.receipt_due_at is not None and trace.receipt_due_at <= now:
+            return Diagnosis(
+                f"Quá hạn chưa có biên nhận của {who}; văn bản an toàn, trục sắp tự gửi lại.",
+                f"The receipt of {who} is overdue; the document is safe, the hub is about to send it again.",
+                "hub",
+                hub_retries=True,
+            )
+        case "routed":
+            return Diagnosis(
+                f"Đã vào hàng đợi của {who} từ {since}, chờ phần mềm kết nối của đơn vị lấy.",
+                f"In the queue of {who} since {since}, waiting for the agency's adapter to fetch it.",
+                "recipient",
+                hub_retries=True,
+            )
+        case "held":
+            return Diagnosis(
+                f"Tạm giữ từ {since}, chờ người quyết định.", f"Held since {since}; a person decides.", "operator"
+            )
+        case "expired":
+            return Diagnosis(
+                f"Hết hạn chuyển lúc {since}, {who} chưa trả lời; bên gửi đã được báo.",
+                f"Its lifetime ended at {since} without an answer of {who}; the sender was told.",
+                "sender",
+            )
+        case "dead":
+            return _dead(trace, who, since)
+        case _:
+            assert_never(delivery.state)
+
+
+def diagnose_document(trace: DocumentTrace, now: datetime) -> Diagnosis:
+    """Say where a document is: the sentence of the delivery that needs somebody most."""
+    total = len(trace.deliveries)
+    received = sum(item.delivery.state == "received" for item in trace.deliveries)
+    if received == total:
+        return Diagnosis(f"Tất cả {total} đơn vị nhận đã nhận.", f"All {total} recipients have received it.", "nobody")
+    worst = min(trace.deliveries, key=lambda item: _URGENCY_OF_STATE.index(item.delivery.state))
+    worst_diagnosis = diagnose_delivery(worst, now)
+    return Diagnosis(
+        f"{received}/{total} đơn vị đã nhận. {_named(worst)}: {worst_diagnosis.vi}",
+        f"{received} of {total} recipients have received it. {_named(worst)}: {worst_diagnosis.en}",
+        worst_diagnosis.acts,
+        hub_retries=worst_diagnosis.hub_retries,
+        replay_helps=worst_diagnosis.replay_helps,
+    )
+
+
+def diagnose_refusal(trace: RefusalTrace) -> Diagnosis:
+    """Say why a document was refused and who must act."""
+    code = CATALOGUE[trace.code]
+    return Diagnosis(
+        f"Bị trục từ chối: {trace.code} {code.vi} {code.fix_vi}",
+        f"Refused by the axis: {trace.code} {code.en} {code.fix_en}",
+        code.acts,
+    )
+
+
+def counts_by_state(trace: DocumentTrace) -> dict[str, int]:
+    """Count the deliveries of a document by state."""
+    return dict(Counter(item.delivery.state for item in trace.deliveries))
+
+
+def clock_time(moment: datetime) -> str:
+    """Write a moment as a document office does: `09:05 23/11/2026`, in the time of Vietnam."""
+    return moment.astimezone(VIETNAM).strftime("%H:%M %d/%m/%Y")
+
+
+_URGENCY_OF_STATE: Final = ("dead", "expired", "held", "pending", "routed", "received")
+
+
+def _dead(trace: DeliveryTrace, who: str, since: str) -> Diagnosis:
+    code = CATALOGUE.get(trace.code or "", CATALOGUE["E902"])
+    return Diagnosis(
+        f"Không chuyển được tới {who} từ {since}: {trace.code} {code.vi} {code.fix_vi}",
+        f"Could not be delivered to {who} since {since}: {trace.code} {code.en} {code.fix_en}",
+        code.acts,
+        replay_helps=code.retry,
+    )
+
+
+def _named(trace: DeliveryTrace) -> str:
+    code = trace.delivery.recipient
+    return f"{trace.recipient_name} ({code})" if trace.recipient_name else code
