@@ -99,7 +99,7 @@ class Diagnosis:
     replay_helps: bool = False
 
 
-def diagnose_delivery(trace: DeliveryTrace, now: datetime) -> Diagnosis:
+def diagnose_delivery(trace: DeliveryTrace, now: datetime) -> Diagnosis:  # noqa: PLR0911 - one return for each state
     """Say where one delivery is and who must act."""
     delivery = trace.delivery
     who = _named(trace)
