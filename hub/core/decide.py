@@ -60,6 +60,7 @@ def decide(submission: Submission, directory: Directory, policy: Policy, now: da
         sender_tier=directory.agencies[envelope.from_].tier,
         addressees=addressees,
         directory_epoch=directory.epoch,
+        redelivered=submission.redelivered,
     )
 
 

@@ -29,6 +29,7 @@ class Accept:
         sender_tier: Tier of the sender at acceptance.
         addressees: Each recipient once, groups expanded, in a fixed order.
         directory_epoch: The directory it was decided by.
+        redelivered: Whether the broker handed the submission out before, so that a repetition is nobody's doing.
     """
 
     document_id: DocumentId
@@ -37,6 +38,7 @@ class Accept:
     sender_tier: Tier
     addressees: tuple[Addressee, ...]
     directory_epoch: int
+    redelivered: bool = False
 
     def delivery_id(self, addressee: Addressee) -> DeliveryId:
         """Id of the delivery to one addressee."""
