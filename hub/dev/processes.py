@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from hub.dev.guard import Order, kill_tree
 
 _POLL_S = 0.05
 _LOG_TAIL_LINES = 40
+_BURIAL_S = 5.0
 # Below the ephemeral range, so that no outgoing connection takes the port of a server that is being restarted, and
 # below the ports 35672 to 35682 of RabbitMQ's own command line tools.
 _PORTS = range(20_000, 32_768)
@@ -157,10 +158,13 @@ def end_leftovers(directory: Path) -> None:
     """End the servers that an earlier, crashed run has left running in a directory."""
     for pid_file in directory.glob("*.pid"):
         pids = [pid for pid in _read_pids(pid_file) if _works_in(directory, pid)]
-        for pid in pids:
+        # The server first: its guard then buries it. Where nobody does, PostgreSQL takes the dead one for a living one.
+        for pid in reversed(pids):
             kill_tree(pid)
-        while any(_works_in(directory, pid) for pid in pids):
-            time.sleep(_POLL_S)
+            _resume(pids[0])
+            deadline = time.monotonic() + _BURIAL_S
+            while any(_works_in(directory, each) for each in pids) and time.monotonic() < deadline:
+                time.sleep(_POLL_S)
         pid_file.unlink(missing_ok=True)
 
 
@@ -183,6 +187,11 @@ def _read_pids(pid_file: Path) -> list[int]:
         return [int(pid) for pid in pid_file.read_text().split()]
     except FileNotFoundError:
         return []
+
+
+def _resume(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
 
 
 def _works_in(directory: Path, pid: int) -> bool:
