@@ -1,0 +1,404 @@
+"""Broker and ledger in memory, for the crash sweep only; the same contract tests run on them and on the real ones.
+
+What a real broker and database keep when a process dies is kept here; what they forget is forgotten.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from hub.core.delivery import Delivery, Due, Transition
+from hub.core.letter import Letter
+from hub.core.settlement import Handover, ReceiptSettlement
+from hub.core.submission import Submission
+from hub.core.trouble import Unavailable
+from hub.core.verdict import Accept, Answered, Park, Refuse
+from hub.dispatch import Posting
+from hub.intake import Decision
+from hub.reconcile import Deadline
+from hub.returns import Return
+from schemas.envelope import ENVELOPE_TYP, URGENCIES
+from schemas.identifiers import DeliveryId, DocumentId
+
+
+@dataclass(slots=True)
+class Message:
+    """A message in a queue."""
+
+    submission: Submission
+    exchange: str = ""
+    times_taken: int = 0
+
+
+@dataclass(slots=True)
+class Batch:
+    """What was taken together."""
+
+    messages: list[Message]
+
+    @property
+    def submissions(self) -> list[Submission]:
+        return [replace(item.submission, redelivered=item.times_taken > 1) for item in self.messages]
+
+
+@dataclass(slots=True)
+class ReturnBatch:
+    """The same, as the loop of returns wants it."""
+
+    messages: list[Message]
+    returns: list[Return]
+
+
+@dataclass(slots=True)
+class MemoryBroker:
+    """Queues that survive everything, and what is taken from them and not settled."""
+
+    queues: dict[str, deque[Message]] = field(default_factory=dict)
+    bindings: dict[tuple[str, str], str] = field(default_factory=dict)
+    unsettled: dict[int, tuple[str, Message]] = field(default_factory=dict)
+
+    def declare(self, queue: str) -> None:
+        self.queues.setdefault(queue, deque())
+
+    def bind(self, exchange: str, key: str, queue: str) -> None:
+        self.declare(queue)
+        self.bindings[exchange, key] = queue
+
+    def publish(self, exchange: str, submission: Submission) -> bool:
+        queue = self.bindings.get((exchange, submission.routing_key))
+        if queue is None:
+            return False
+        self.queues[queue].append(Message(submission, exchange))
+        return True
+
+    def take(self, queue: str, at_most: int) -> list[Message]:
+        taken = []
+        while self.queues[queue] and len(taken) < at_most:
+            message = self.queues[queue].popleft()
+            message.times_taken += 1
+            self.unsettled[id(message)] = (queue, message)
+            taken.append(message)
+        return taken
+
+    def settle(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            self.unsettled.pop(id(message), None)
+
+    def release(self, queue: str | None = None) -> None:
+        """Give back what is not settled, to its old place; all of it when the process has died."""
+        for key, (source, message) in reversed(list(self.unsettled.items())):
+            if queue in (None, source):
+                self.queues[source].appendleft(message)
+                del self.unsettled[key]
+
+
+@dataclass(slots=True)
+class MemoryInbox:
+    """An inbox over a queue in memory."""
+
+    broker: MemoryBroker
+    queue: str
+    max_batch: int = 50
+
+    async def take(self) -> Batch:
+        return Batch(self.broker.take(self.queue, self.max_batch))
+
+    async def acknowledge(self, batch: Batch) -> None:
+        self.broker.settle(batch.messages)
+
+    async def release(self) -> None:
+        self.broker.release(self.queue)
+
+
+@dataclass(slots=True)
+class MemoryDeadInbox:
+    """The inbox of `truc.dead`; a submission under `agency.<delivery id>` stands for a returned delivery."""
+
+    broker: MemoryBroker
+    queue: str
+    delivery_id_of: Callable[[Submission], DeliveryId | None]
+
+    async def take(self) -> ReturnBatch:
+        messages = self.broker.take(self.queue, 50)
+        return ReturnBatch(messages, [Return(m.submission, self.delivery_id_of(m.submission)) for m in messages])
+
+    async def acknowledge(self, batch: ReturnBatch) -> None:
+        self.broker.settle(batch.messages)
+
+    async def release(self) -> None:
+        self.broker.release(self.queue)
+
+
+@dataclass(slots=True)
+class MemoryOutbox:
+    """An outbox that publishes one message after the other, so that the process can die between two."""
+
+    broker: MemoryBroker
+    between: Callable[[str], None] = lambda _: None
+    fate: Callable[[Posting], Handover | None] = lambda _: None
+
+    async def ready(self) -> None:
+        return
+
+    async def publish(self, postings: Sequence[Posting]) -> list[Handover]:
+        handovers: list[Handover] = []
+        for posting in postings:
+            fate = self.fate(posting)
+            taken = fate in (None, "unsure") and self.broker.publish(
+                posting.exchange, Submission(body=posting.body, user="truc-hub", routing_key=posting.routing_key)
+            )
+            handovers.append(fate or ("routed" if taken else "unroutable"))
+            self.between("outbox.publish between two messages")
+        return handovers
+
+
+@dataclass(slots=True)
+class Row:
+    """A delivery with what the ledger keeps beside it."""
+
+    delivery: Delivery
+    token: bytes
+    urgency: int = 0
+    code: str | None = None
+    next_attempt_at: datetime | None = None
+    receipt_due_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A ledger event."""
+
+    event: str
+    document_id: DocumentId | None = None
+    delivery_id: DeliveryId | None = None
+    state: str | None = None
+    code: str | None = None
+
+
+@dataclass(slots=True)
+class MemoryLedger:
+    """The ledger in memory. Each method changes everything or nothing, as one transaction would."""
+
+    documents: dict[DocumentId, Accept] = field(default_factory=dict)
+    envelope_ids: dict[tuple[str, str], DocumentId] = field(default_factory=dict)
+    rows: dict[DeliveryId, Row] = field(default_factory=dict)
+    receipts: dict[DocumentId, Answered] = field(default_factory=dict)
+    refusals: dict[DocumentId, tuple[Refuse, DeliveryId | None]] = field(default_factory=dict)
+    parked: dict[bytes, Park] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    claimed: set[DeliveryId] = field(default_factory=set)
+    max_batch: int = 50
+    away: int = 0
+
+    def _reach(self) -> None:
+        """Be away for the next few calls, as a database that restarts."""
+        if self.away > 0:
+            self.away -= 1
+            raise Unavailable("database", "restarting")
+
+    async def record(self, decisions: Sequence[Decision], now: datetime) -> list[Accept]:
+        self._reach()
+        conflicts = []
+        for decision in decisions:
+            match decision.verdict:
+                case Accept() as accept:
+                    if not self._accept(accept, now):
+                        conflicts.append(accept)
+                case Refuse() as refuse:
+                    self._refuse(refuse, decision.notice, now)
+                case Park() as park:
+                    self._park(park, decision.notice, now)
+        return conflicts
+
+    async def record_receipts(
+        self,
+        verdicts: Sequence[Answered | Park],
+        settle: Callable[[Answered, Mapping[DeliveryId, Delivery]], ReceiptSettlement],
+        now: datetime,
+    ) -> None:
+        self._reach()
+        for verdict in verdicts:
+            if isinstance(verdict, Park):
+                self._park(verdict, None, now)
+                continue
+            if verdict.receipt_id in self.receipts:
+                continue
+            self.receipts[verdict.receipt_id] = verdict
+            asked = [answer.delivery_id for answer in verdict.receipt.answers]
+            held = {key: self.rows[key].delivery for key in asked if key in self.rows}
+            settlement = settle(verdict, held)
+            self._apply(settlement.transitions, now)
+            changed = {transition.delivery.delivery_id for transition in settlement.transitions}
+            late = [key for key in held if key not in changed and settlement.park is None]
+            self.events += [Event("receipt.late", held[key].object_id, key) for key in late]
+            if settlement.forward is not None:
+                self._post(settlement.forward, now)
+            if settlement.park is not None:
+                self._park(settlement.park, None, now)
+
+    async def record_returns(
+        self,
+        returned: Sequence[DeliveryId],
+        parked: Sequence[Park],
+        settle: Callable[[Delivery], Transition | None],
+        now: datetime,
+    ) -> None:
+        self._reach()
+        for delivery_id in dict.fromkeys(returned):
+            row = self.rows.get(delivery_id)
+            transition = settle(row.delivery) if row else None
+            if transition is not None:
+                self._apply([transition], now)
+        for park in parked:
+            self._park(park, None, now)
+
+    async def resettle(self, deadline: Deadline, settle: Callable[[Delivery], Transition], now: datetime) -> int:
+        self._reach()
+        match deadline:
+            case "overdue":
+                late = [row for row in self.rows.values() if row.receipt_due_at and row.receipt_due_at <= now]
+            case "expired":
+                late = [row for row in self.rows.values() if self._may_expire(row) and row.delivery.expires_at <= now]
+        self._apply([settle(row.delivery) for row in late if row.delivery.delivery_id not in self.claimed], now)
+        return len(late)
+
+    @asynccontextmanager
+    async def claim(self, now: datetime) -> Any:
+        self._reach()
+        due = [
+            row
+            for key, row in self.rows.items()
+            if row.delivery.state == "pending"
+            and row.next_attempt_at is not None
+            and row.next_attempt_at <= now < row.delivery.expires_at
+            and key not in self.claimed
+        ]
+        due.sort(key=lambda row: (-row.urgency, row.next_attempt_at))
+        due = due[: self.max_batch]
+        claim = MemoryClaim(self, [Due(row.delivery, row.token) for row in due])
+        self.claimed |= {item.delivery.delivery_id for item in claim.due}
+        try:
+            yield claim
+        finally:
+            self.claimed -= {item.delivery.delivery_id for item in claim.due}
+        claim.commit()
+
+    def apply(self, transitions: Sequence[Transition], now: datetime) -> None:
+        self._apply(transitions, now)
+
+    def forget_connections(self) -> None:
+        """What the database does when the hub's process dies."""
+        self.claimed.clear()
+
+    @staticmethod
+    def _may_expire(row: Row) -> bool:
+        return row.delivery.state in ("pending", "held") or row.receipt_due_at is not None
+
+    def _accept(self, accept: Accept, now: datetime) -> bool:
+        envelope = accept.envelope
+        key = (envelope.from_, envelope.id)
+        known = self.envelope_ids.get(key)
+        if known is not None and known != accept.document_id:
+            return False
+        if accept.document_id in self.documents:
+            if not accept.redelivered:
+                self.events.append(Event("document.duplicate", accept.document_id, code="N604"))
+            return True
+        self.envelope_ids[key] = accept.document_id
+        self.documents[accept.document_id] = accept
+        self.events.append(Event("document.accepted", accept.document_id))
+        for addressee in accept.addressees:
+            delivery = Delivery(
+                delivery_id=accept.delivery_id(addressee),
+                object_id=accept.document_id,
+                typ=ENVELOPE_TYP,
+                sender=envelope.from_,
+                recipient=addressee.code,
+                state="pending",
+                attempts=0,
+                expires_at=datetime.fromtimestamp(envelope.expires, now.tzinfo),
+            )
+            urgency = URGENCIES.index(envelope.doc.urgency)
+            self.rows[delivery.delivery_id] = Row(delivery, accept.token, urgency, next_attempt_at=now)
+        return True
+
+    def _refuse(self, refuse: Refuse, notice: Letter | None, now: datetime) -> None:
+        if refuse.document_id in self.refusals:
+            _, earlier = self.refusals[refuse.document_id]
+            if not refuse.submission.redelivered and earlier is not None:
+                row = self.rows[earlier]
+                if row.delivery.state == "routed":
+                    row.delivery = replace(row.delivery, state="pending")
+                    row.next_attempt_at = now
+                    self.events.append(Event("delivery.repeated", row.delivery.object_id, earlier, "pending"))
+            return
+        self.refusals[refuse.document_id] = (refuse, notice.delivery_id if notice else None)
+        self.events.append(Event("document.refused", refuse.document_id, code=refuse.problems[0].code))
+        if notice is not None:
+            self._post(notice, now)
+
+    def _park(self, park: Park, notice: Letter | None, now: datetime) -> None:
+        submission = park.submission
+        parts = (submission.user or "", submission.routing_key, submission.message_id or "")
+        key = hashlib.sha256("\0".join(parts).encode() + b"\0" + submission.body).digest()
+        if key in self.parked:
+            return
+        self.parked[key] = park
+        self.events.append(Event("submission.parked", code=park.problems[0].code))
+        if notice is not None:
+            self._post(notice, now)
+
+    def _post(self, letter: Letter, now: datetime) -> None:
+        if letter.delivery_id in self.rows:
+            return
+        delivery = Delivery(
+            delivery_id=letter.delivery_id,
+            object_id=letter.object_id,
+            typ=letter.typ,
+            sender=letter.from_,
+            recipient=letter.to,
+            state="pending",
+            attempts=0,
+            expires_at=letter.expires_at,
+        )
+        self.rows[letter.delivery_id] = Row(delivery, letter.token, next_attempt_at=now)
+
+    def _apply(self, transitions: Sequence[Transition], now: datetime) -> None:
+        for transition in transitions:
+            row = self.rows[transition.delivery.delivery_id]
+            assert row.delivery.state == transition.delivery.state, "settled by somebody else in between"
+            row.delivery = replace(row.delivery, state=transition.state, attempts=transition.attempts)
+            row.code = transition.code
+            row.next_attempt_at = transition.next_attempt_at
+            row.receipt_due_at = transition.receipt_due_at
+            self.events.append(
+                Event(
+                    transition.event,
+                    transition.delivery.object_id,
+                    transition.delivery.delivery_id,
+                    transition.state,
+                    transition.code,
+                )
+            )
+            if transition.letter is not None:
+                self._post(transition.letter, now)
+
+
+@dataclass(slots=True)
+class MemoryClaim:
+    """Deliveries claimed; what is settled is written when the claim ends well."""
+
+    ledger: MemoryLedger
+    due: list[Due]
+    settled: list[tuple[Sequence[Transition], datetime]] = field(default_factory=list)
+
+    async def settle(self, transitions: Sequence[Transition], now: datetime) -> None:
+        self.settled.append((transitions, now))
+
+    def commit(self) -> None:
+        for transitions, now in self.settled:
+            self.ledger.apply(transitions, now)

@@ -1,0 +1,254 @@
+"""Every process may die at every point: nothing is lost, nothing is handed over twice.
+
+The points are not listed anywhere. Each scenario is run once to count them and then once for each of them, dying
+there and going on with a new process. A loop that begins to use another effect makes the sweep longer by itself.
+"""
+
+import inspect
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+import hub.dispatch
+import hub.intake
+import hub.receipts
+import hub.reconcile
+import hub.returns
+from hub.core.settlement import settle_attempt
+from hub.core.submission import Submission
+from hub.dispatch import Dispatch, Posting
+from hub.intake import Intake
+from schemas import addresses
+from schemas.addresses import tier_exchange
+from schemas.identifiers import AgencyCode, DeliveryId, delivery_id_of
+from tests.component.effects import Effects
+from tests.component.world import POLICY, RECIPIENTS, SENDER, World
+
+Scenario = Callable[[World], Awaitable[None]]
+
+
+async def three_recipients(world: World) -> None:
+    """The plain path: one document, three recipients, three receipts, passed on to the sender."""
+    document_id = world.submit(world.token(world.envelope()))
+    await world.run_to_the_end()
+    assert set(world.states_of(document_id).values()) == {"received"}
+    receipts = {key for key in world.letters if key[0] == SENDER}
+    assert len(receipts) == 3
+
+
+async def mixed_batch(world: World) -> None:
+    """Good, refused, conflicting, poisonous and repeated submissions in one batch."""
+    first = world.envelope()
+    good = world.submit(world.token(first), message_id="1")
+    refused = world.submit(world.token(world.envelope(to=("H99",))), message_id="2")
+    conflict = first.model_copy(update={"doc": first.doc.model_copy(update={"subject": "Nội dung khác"})})
+    world.submit(world.token(conflict), message_id="3")
+    world.submit(b"\x00 not a token", message_id="4")
+    world.submit(world.token(first), message_id="5")
+    other = world.submit(world.token(world.envelope(to=RECIPIENTS[:1])), message_id="6")
+    await world.run_to_the_end()
+    assert set(world.states_of(good).values()) == {"received"}
+    assert set(world.states_of(other).values()) == {"received"}
+    assert not world.states_of(refused).keys() - {SENDER}
+    assert len(world.ledger.parked) == 1
+    codes = sorted(refuse.problems[0].code for refuse, _ in world.ledger.refusals.values())
+    assert codes in (["E404", "E603"], ["E404"]), codes
+    if world.ledger.envelope_ids[SENDER, first.id] == good:
+        assert codes == ["E404", "E603"]
+
+
+async def answers_that_fail_first(world: World) -> None:
+    """One recipient fails twice, one refuses for good, one loses the first message without an answer."""
+    failing, refusing, silent = RECIPIENTS
+
+    def answer(recipient: str, time: int) -> str | None:
+        if recipient == failing:
+            return "failed" if time <= 2 else "received"
+        if recipient == refusing:
+            return "refused"
+        return None if time == 1 else "received"
+
+    world.answers = answer
+    document_id = world.submit(world.token(world.envelope()))
+    await world.run_to_the_end()
+    assert world.states_of(document_id) == {failing: "received", refusing: "dead", silent: "received"}
+
+
+async def unwilling_broker(world: World) -> None:
+    """The broker nacks, returns, refuses and is silent, each once for each recipient, before it takes anything."""
+    tries: dict[str, int] = {}
+
+    def fate(posting: object) -> str | None:
+        recipient = posting.routing_key
+        tries[recipient] = tries.get(recipient, 0) + 1
+        return {1: "unsure", 2: "not-taken", 3: "broker-refused", 4: "unroutable"}.get(tries[recipient])
+
+    world.fate = fate
+    document_id = world.submit(world.token(world.envelope()))
+    await world.run_to_the_end()
+    assert set(world.states_of(document_id).values()) == {"received"}
+
+
+async def nobody_answers(world: World) -> None:
+    """One recipient never answers: its lifetime ends, the sender is told once, and the others are not disturbed."""
+    mute = RECIPIENTS[2]
+    world.policy = replace(POLICY, max_attempts=10_000)
+    world.answers = lambda recipient, _: None if recipient == mute else "received"
+    document_id = world.submit(world.token(world.envelope(lifetime_s=3600)))
+    await world.run_to_the_end(until=timedelta(days=2))
+    assert world.states_of(document_id)[mute] == "expired"
+    notices = [row for row in world.ledger.rows.values() if row.delivery.typ == "truc.notice.v1"]
+    assert len(notices) == 1
+    assert notices[0].delivery.recipient == SENDER
+
+
+def _give_back_once(world: World, recipient: AgencyCode, delivery_id: DeliveryId) -> None:
+    taken = world.arrived[recipient, delivery_id] == 1
+    if taken and not any(event.event == "delivery.returned" for event in world.ledger.events):
+        world.broker.publish("safety net", Submission(b"", None, f"agency.{delivery_id}"))
+
+
+async def given_back(world: World) -> None:
+    """A recipient's software gives a delivery back to the broker, and a submission killed the hub twenty times."""
+    recipient = RECIPIENTS[0]
+    world.answers = lambda code, time: None if code == recipient and time == 1 else "received"
+    document_id = world.submit(world.token(world.envelope()))
+    delivery_id = delivery_id_of(document_id, recipient)
+    world.broker.bind("safety net", f"agency.{delivery_id}", addresses.DEAD)
+    world.broker.bind("safety net", "intake", addresses.DEAD)
+    world.broker.publish("safety net", Submission(b"killed the hub", None, "intake"))
+    world.after_receiving = lambda: _give_back_once(world, recipient, delivery_id)
+    await world.run_to_the_end()
+    assert set(world.states_of(document_id).values()) == {"received"}
+    assert [park.problems[0].code for park in world.ledger.parked.values()] == ["E903"]
+
+
+async def database_away(world: World) -> None:
+    """The database does not answer for a while, twice: what was taken goes back and comes again."""
+    world.ledger.away = 3
+    document_id = world.submit(world.token(world.envelope()))
+    world.after_receiving = lambda: setattr(world.ledger, "away", 2) if len(world.handed) == 1 else None
+    await world.run_to_the_end()
+    assert set(world.states_of(document_id).values()) == {"received"}
+
+
+SCENARIOS = [
+    database_away,
+    three_recipients,
+    mixed_batch,
+    answers_that_fail_first,
+    unwilling_broker,
+    nobody_answers,
+    given_back,
+]
+
+
+async def _points_of(scenario: Scenario) -> list[str]:
+    effects = Effects()
+    world = World(effects)
+    await scenario(world)
+    world.check_the_books()
+    return effects.points
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda item: item.__name__)
+async def test_a_death_at_any_point_loses_nothing_and_doubles_nothing(
+    scenario: Scenario, record_testsuite_property: Callable[[str, object], None]
+) -> None:
+    points = await _points_of(scenario)
+    for index, name in enumerate(points):
+        world = World(Effects(die_at=index))
+        try:
+            await scenario(world)
+            world.check_the_books()
+        except AssertionError as error:
+            raise AssertionError(f"died at point {index}, {name}: {error}") from error
+        assert world.deaths == 1, f"point {index}, {name}, was not reached"
+    record_testsuite_property(f"crash points of {scenario.__name__}", len(points))
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda item: item.__name__)
+async def test_two_deaths_lose_nothing_and_double_nothing(scenario: Scenario) -> None:
+    points = await _points_of(scenario)
+    chance = random.Random(20261123)
+    for _ in range(40):
+        first, gap = chance.randrange(len(points)), chance.randrange(1, 12)
+        world = World(Effects(die_at=first), second_death_after=gap)
+        await scenario(world)
+        world.check_the_books()
+
+
+async def test_the_sweep_visits_every_effect_that_a_loop_may_use() -> None:
+    """What the loops may use is what their protocols name."""
+    visited = {point for scenario in SCENARIOS for point in await _points_of(scenario)}
+    effects = {
+        f"{cls.__name__}.{name}"
+        for module in (hub.intake, hub.dispatch, hub.receipts, hub.returns, hub.reconcile)
+        for cls in vars(module).values()
+        if isinstance(cls, type) and getattr(cls, "_is_protocol", False) and cls.__module__ == module.__name__
+        for name, method in vars(cls).items()
+        if inspect.iscoroutinefunction(method)
+    }
+    assert len(effects) >= 10
+    unvisited = {
+        effect
+        for effect in effects
+        for moment in ("before", "after")
+        if not any(point.startswith(moment) and point.endswith("." + effect.split(".")[1]) for point in visited)
+    }
+    assert not unvisited
+
+
+class HastyIntake(Intake):
+    """Acknowledges before the ledger has it."""
+
+    async def turn(self) -> int:
+        batch = await self.inbox.take()
+        await self.inbox.acknowledge(batch)
+        if batch.submissions:
+            await self._record(batch.submissions)
+        return len(batch.submissions)
+
+
+class HastyDispatch(Dispatch):
+    """Marks deliveries as routed before they are published."""
+
+    async def turn(self) -> int:
+        now = self.clock()
+        async with self.deliveries.claim(now) as claim:
+            await claim.settle([settle_attempt(due.delivery, "routed", self.policy, now) for due in claim.due], now)
+        for due in claim.due:
+            tier = self.directories.current().tier_of(due.delivery.recipient)
+            posting = Posting(tier_exchange(tier), due.delivery.recipient, due.token, due.delivery)
+            await self.outbox.publish([posting])
+        return len(claim.due)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"intake": HastyIntake}, {"dispatch": HastyDispatch}], ids=["hasty intake", "hasty dispatch"]
+)
+async def test_the_sweep_notices_a_loop_with_the_effects_in_the_wrong_order(wrong: dict[str, type]) -> None:
+    """A document whose recipients answer at most once is lost when the wrong loop dies between its effects."""
+    effects = Effects()
+    # Without a deadline for receipts nothing would make a lost message good again.
+    policy = replace(POLICY, receipt_deadline_s=10**9)
+    await three_recipients(World(effects, policy=policy, **wrong))
+    losses = 0
+    for index in range(len(effects.points)):
+        try:
+            await three_recipients(World(Effects(die_at=index), policy=policy, **wrong))
+        except AssertionError:
+            losses += 1
+    assert losses > 0
+
+
+async def test_the_right_loops_need_no_deadline_to_survive_a_death() -> None:
+    """The counterpart: with the effects in order, no reconciling is needed after the death of a hub process."""
+    effects = Effects()
+    policy = replace(POLICY, receipt_deadline_s=10**9)
+    await three_recipients(World(effects, policy=policy))
+    for index in range(len(effects.points)):
+        await three_recipients(World(Effects(die_at=index), policy=policy))

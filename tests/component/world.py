@@ -1,0 +1,284 @@
+"""One hub and its agencies over a broker and a ledger in memory, in which any process can die at any point.
+
+What is durable (queues, ledger, each agency's guard) outlives a death; what the process held does not.
+"""
+
+import functools
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from hub.core.delivery import STATES
+from hub.core.directory import Directory, snapshot
+from hub.core.policy import Policy
+from hub.core.settlement import Handover
+from hub.core.submission import Submission
+from hub.core.trouble import Trouble
+from hub.dispatch import Dispatch, Posting
+from hub.intake import Intake
+from hub.receipts import Receipts
+from hub.reconcile import Reconcile
+from hub.returns import Returns
+from schemas import addresses
+from schemas.directory_file import AgencyEntry, CertificateEntry, DirectoryFile
+from schemas.envelope import ENVELOPE_TYP, DocumentFacts, Envelope, Signer, new_envelope, read_envelope
+from schemas.identifiers import AgencyCode, DeliveryId, DocumentId, delivery_id_of, identity_of
+from schemas.receipt import RECEIPT_TYP, Answer, Outcome, Receipt
+from schemas.signing import KeySigner, sign, verify
+from tests.component.effects import Effectful, Effects, ProcessDied
+from tests.component.memory import MemoryBroker, MemoryDeadInbox, MemoryInbox, MemoryLedger, MemoryOutbox
+from tests.keys import make_certificate
+
+START = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
+
+SENDER = AgencyCode("G22")
+RECIPIENTS = (AgencyCode("H26"), AgencyCode("H26.01"), AgencyCode("H26.02.003"))
+TIERS = ("ministry-province", "ministry-province", "department-district", "commune")
+
+POLICY = Policy(receipt_deadline_s=600, retry_delay_s=5, max_retry_delay_s=60, max_attempts=6)
+
+
+@dataclass(slots=True)
+class Handed:
+    """What a recipient's application was given."""
+
+    recipient: AgencyCode
+    delivery_id: DeliveryId
+
+
+@dataclass(slots=True)
+class World:
+    """Everything at once.
+
+    Attributes:
+        effects: Where a process dies.
+        answers: What a recipient answers to a delivery, by recipient and number of the time; `received` by default.
+        fate: What the broker does with a publish, instead of taking it.
+        after_receiving: Something more that agencies do after each round.
+        second_death_after: How many points after the first death the process dies again.
+        intake, dispatch, receipts: The loops; a test of the sweep itself puts wrong ones here.
+    """
+
+    effects: Effects
+    answers: Callable[[AgencyCode, int], Outcome | None] = lambda _recipient, _time: "received"
+    fate: Callable[[Posting], Handover | None] = lambda _posting: None
+    after_receiving: Callable[[], None] = lambda: None
+    second_death_after: int | None = None
+    intake: type[Intake] = Intake
+    dispatch: type[Dispatch] = Dispatch
+    receipts: type[Receipts] = Receipts
+    policy: Policy = POLICY
+    now: datetime = START
+    broker: MemoryBroker = field(default_factory=MemoryBroker)
+    ledger: MemoryLedger = field(default_factory=MemoryLedger)
+    guards: dict[AgencyCode, set[DeliveryId]] = field(default_factory=dict)
+    handed: list[Handed] = field(default_factory=list)
+    arrived: Counter[tuple[AgencyCode, DeliveryId]] = field(default_factory=Counter)
+    letters: Counter[tuple[AgencyCode, DeliveryId]] = field(default_factory=Counter)
+    unsent: list[tuple[str, Submission]] = field(default_factory=list)
+    keys: dict[str, KeySigner] = field(default_factory=dict)
+    directory: Directory = field(init=False)
+    deaths: int = 0
+
+    def __post_init__(self) -> None:
+        certificates = []
+        for owner in (SENDER, *RECIPIENTS, AgencyCode("hub")):
+            self.keys[owner], pem = _keys(owner)
+            certificates.append(CertificateEntry(owner=owner, pem=pem))
+        agencies = [
+            AgencyEntry(code=code, name=code, tier=tier, endpoint=code, valid_from="2020-09-15")
+            for code, tier in zip((SENDER, *RECIPIENTS), TIERS, strict=True)
+        ]
+        file = DirectoryFile(agencies=tuple(agencies), certificates=tuple(certificates))
+        self.directory = snapshot(file, epoch=1, as_of=self.now)
+        self.broker.bind(addresses.SUBMIT, addresses.submit_key("document", SENDER), addresses.INTAKE)
+        for recipient in RECIPIENTS:
+            self.broker.bind(addresses.SUBMIT, addresses.submit_key("receipt", recipient), addresses.RECEIPTS)
+        self.broker.declare(addresses.DEAD)
+        for agency in agencies:
+            self.broker.bind(addresses.tier_exchange(agency.tier), agency.code, addresses.agency_queue(agency.code))
+            self.guards[agency.code] = set()
+
+    # What the agencies do
+
+    def envelope(self, **changes: Any) -> Envelope:
+        facts = DocumentFacts(
+            number="7816",
+            notation="VPCP-TTĐT",
+            kind="Công văn",
+            subject="Về việc kết nối trục",
+            issued_on="2026-11-23",
+            signer=Signer(name="Nguyễn Văn A"),
+        )
+        values = {"from_": SENDER, "to": RECIPIENTS, "doc": facts, "now_s": int(self.now.timestamp())} | changes
+        return new_envelope(**values)
+
+    def token(self, envelope: Envelope, signer: str = SENDER) -> bytes:
+        return sign(envelope.to_json(), typ=ENVELOPE_TYP, signer=self.keys[signer], now_s=int(self.now.timestamp()))
+
+    def submit(self, body: bytes, *, message_id: str = "m-1") -> DocumentId:
+        key = addresses.submit_key("document", SENDER)
+        self.unsent.append((addresses.SUBMIT, Submission(body, SENDER, key, message_id)))
+        return identity_of(body[: body.rfind(b".")])
+
+    async def agencies_submit(self) -> int:
+        """An agency publishes and waits for the confirm; when it dies before it has it, it submits again."""
+        count = len(self.unsent)
+        while self.unsent:
+            exchange, submission = self.unsent[0]
+            self.effects.point("before agency.submit")
+            self.broker.publish(exchange, submission)
+            self.effects.point("after agency.submit")
+            self.unsent.pop(0)
+        return count
+
+    async def agencies_receive(self) -> int:
+        """Each agency: take, drop what the guard knows, hand over, mark, send the receipt, acknowledge."""
+        count = 0
+        for code, guard in self.guards.items():
+            queue = addresses.agency_queue(code)
+            while messages := self.broker.take(queue, 1):
+                count += 1
+                await self._receive(code, guard, messages[0].submission.body)
+                self.broker.settle(messages)
+                self.effects.point("after agency.acknowledge")
+        return count
+
+    async def _receive(self, code: AgencyCode, guard: set[DeliveryId], body: bytes) -> None:
+        self.effects.point("after agency.take")
+        delivery_id = delivery_id_of(identity_of(body[: body.rfind(b".")]), code)
+        verified = verify(body, typ=ENVELOPE_TYP, keys=self.directory.keys, now_s=int(self.now.timestamp()))
+        if getattr(verified, "typ", None) != ENVELOPE_TYP:
+            self.letters[code, delivery_id] += 1
+            return
+        self.arrived[code, delivery_id] += 1
+        outcome = self.answers(code, self.arrived[code, delivery_id])
+        if outcome is None:
+            return
+        if outcome == "received" and delivery_id not in guard:
+            # One step: the application stores what it is handed together with the id, as the guard asks.
+            self.handed.append(Handed(code, delivery_id))
+            guard.add(delivery_id)
+            self.effects.point("after agency.hand_over")
+        envelope = read_envelope(verified.payload)
+        answer = Answer(delivery=str(delivery_id), outcome=outcome, at=int(self.now.timestamp()))
+        receipt = Receipt(from_=code, to=envelope.from_, answers=(answer,))
+        token = sign(receipt.to_json(), typ=RECEIPT_TYP, signer=self.keys[code], now_s=int(self.now.timestamp()))
+        key = addresses.submit_key("receipt", code)
+        self.broker.publish(addresses.SUBMIT, Submission(token, code, key))
+        self.effects.point("after agency.receipt")
+
+    # What the hub does
+
+    def loops(self) -> list[Callable[[], Any]]:
+        """The real loops over durable things, as a new process would build them."""
+        clock = lambda: self.now  # noqa: E731
+        inbox = Effectful(MemoryInbox(self.broker, addresses.INTAKE), "intake.inbox", self.effects)
+        answers = Effectful(MemoryInbox(self.broker, addresses.RECEIPTS), "receipts.inbox", self.effects)
+        dead = Effectful(
+            MemoryDeadInbox(self.broker, addresses.DEAD, _returned_delivery), "returns.inbox", self.effects
+        )
+        outbox = Effectful(MemoryOutbox(self.broker, self.effects.point, self.fate), "outbox", self.effects)
+        ledger = Effectful(self.ledger, "ledger", self.effects)
+        signer = self.keys["hub"]
+        return [
+            self.intake(inbox, ledger, self, signer, self.policy, clock).turn,
+            self.dispatch(ledger, outbox, self, self.policy, clock).turn,
+            self.receipts(answers, ledger, self, self.policy, clock).turn,
+            Returns(dead, ledger, self.policy, clock).turn,
+            Reconcile(ledger, signer, self.policy, clock).turn,
+        ]
+
+    def current(self) -> Directory:
+        return self.directory
+
+    # How time passes
+
+    async def run_to_the_end(self, *, until: timedelta = timedelta(days=31)) -> None:
+        """Let everybody work, with deaths and new processes, until nothing more would ever happen."""
+        end = self.now + until
+        loops = self.loops()
+        while True:
+            try:
+                count = await self.agencies_submit()
+                for turn in loops:
+                    count += await _patiently(turn)
+                count += await self.agencies_receive()
+                self.after_receiving()
+            except ProcessDied:
+                self._restart()
+                loops = self.loops()
+                continue
+            if count:
+                continue
+            moment = self._next_deadline()
+            if moment is None or moment > end:
+                return
+            self.now = max(moment, self.now)
+
+    def _restart(self) -> None:
+        self.deaths += 1
+        self.effects.dead = False
+        again = self.second_death_after if self.deaths == 1 else None
+        self.effects.die_at = None if again is None else len(self.effects.points) + again
+        self.broker.release()
+        self.ledger.forget_connections()
+
+    def _next_deadline(self) -> datetime | None:
+        moments = [
+            moment
+            for row in self.ledger.rows.values()
+            for moment in (
+                row.next_attempt_at,
+                row.receipt_due_at,
+                row.delivery.expires_at if row.delivery.state in ("pending", "held") or row.receipt_due_at else None,
+            )
+            if moment is not None and row.delivery.state in ("pending", "routed", "held")
+        ]
+        return min(moments, default=None)
+
+    # What must hold
+
+    def states_of(self, document_id: DocumentId) -> dict[AgencyCode, str]:
+        return {
+            row.delivery.recipient: row.delivery.state
+            for row in self.ledger.rows.values()
+            if row.delivery.object_id == document_id
+        }
+
+    def check_the_books(self) -> None:
+        """The conservation law, on every world at its end."""
+        documents = [row.delivery for row in self.ledger.rows.values() if row.delivery.typ == ENVELOPE_TYP]
+        owed = sum(len(accept.addressees) for accept in self.ledger.documents.values())
+        counts = Counter(delivery.state for delivery in documents)
+        assert owed == len(documents) == sum(counts[state] for state in STATES)
+        assert not self.broker.unsettled, "something was taken and never settled"
+        handed = Counter((item.recipient, item.delivery_id) for item in self.handed)
+        assert all(times == 1 for times in handed.values()), "handed over twice"
+        for delivery in documents:
+            if delivery.state == "received":
+                assert handed[delivery.recipient, delivery.delivery_id] == 1, "received, but never handed over"
+        for code, delivery_id in self.arrived:
+            assert delivery_id in self.ledger.rows, f"{code} got a delivery that the ledger does not know"
+
+
+@functools.cache
+def _keys(owner: str) -> tuple[KeySigner, str]:
+    signer, pem, _ = make_certificate(owner, not_before=START - timedelta(days=1))
+    return signer, pem
+
+
+async def _patiently(turn: Callable[[], Any]) -> int:
+    """Turn a loop as its supervisor does: trouble is not the end, the next turn comes."""
+    try:
+        return await turn()
+    except Trouble:
+        return 1
+
+
+def _returned_delivery(submission: Submission) -> DeliveryId | None:
+    _, _, text = submission.routing_key.partition("agency.")
+    return DeliveryId(UUID(text)) if text else None
