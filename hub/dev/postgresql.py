@@ -166,6 +166,8 @@ class PrivatePostgreSQL:
         return binaries
 
     def _make_directory(self, account: tuple[int, int] | None) -> None:
+        if self._link.is_symlink() and not self._link.exists():
+            self._link.unlink()  # Somebody has tidied /var/tmp.
         self._link.mkdir(mode=0o700, parents=True, exist_ok=True)
         if account is None:
             return

@@ -181,6 +181,25 @@ def test_rabbitmq_obeys_its_command_line_tool(own_rabbitmq: PrivateRabbitMQ) -> 
         own_rabbitmq.ctl("no_such_command")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as somebody else")
+def test_root_keeps_postgresql_elsewhere_where_its_user_may_not_enter(directory: Path) -> None:
+    if dev_postgresql.find_binaries() is None:
+        unavailable("not installed")
+    closed = directory / "closed"
+    closed.mkdir(mode=0o700)
+    server = PrivatePostgreSQL(closed / "server")
+    with server:
+        elsewhere = (closed / "server").resolve()
+    with server:
+        assert (closed / "server").resolve() == elsewhere
+    shutil.rmtree(elsewhere)
+    with server:
+        another = (closed / "server").resolve()
+    server.remove()
+    assert not another.exists()
+    assert names_in(closed) == []
+
+
 @type_and_kind
 @pytest.mark.usefixtures("_installed")
 def test_listens_on_loopback_only_and_leaves_nothing_running_when_stopped(server_type, directory: Path) -> None:
