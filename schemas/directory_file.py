@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta, timezone
 from typing import Annotated, Final, Literal
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from pydantic import Field
 
@@ -17,7 +18,7 @@ from schemas.envelope import Action
 from schemas.identifiers import HUB, AgencyCodeText, PartyCodeText, PlatformCodeText
 from schemas.refusal import Problem
 from schemas.signing import KeyRecord, algorithm_of, fingerprint_of
-from schemas.wire import Day, Wire, text
+from schemas.wire import Day, Version1, Wire, text
 
 VIETNAM: Final = timezone(timedelta(hours=7), "UTC+07:00")
 """Civil time of all days in the directory; Vietnam has had no daylight saving since 1975."""
@@ -87,7 +88,7 @@ class CertificateEntry(Wire):
 class DirectoryFile(Wire):
     """A whole directory, or the part of one that is to be entered or changed."""
 
-    directory: Literal[1] = 1
+    directory: Version1 = 1
     agencies: tuple[AgencyEntry, ...] = ()
     platforms: tuple[PlatformEntry, ...] = ()
     mandates: tuple[MandateEntry, ...] = ()
@@ -102,17 +103,23 @@ def key_record(entry: CertificateEntry) -> KeyRecord | Problem:
     Returns:
         The record; or E206 for the key, E207 for the certificate.
     """
+    if entry.pem.count("-----BEGIN") != 1:  # a private key may have been pasted along
+        return Problem("E207", "/pem", "not exactly one PEM block", "không phải đúng một khối PEM")
     try:
         certificate = x509.load_pem_x509_certificate(entry.pem.encode())
-    except ValueError:
-        return Problem("E207", "/pem", "not a PEM certificate", "không phải chứng thư dạng PEM")
-    key = certificate.public_key()
+        extensions = certificate.extensions
+    except (ValueError, x509.DuplicateExtension):
+        return Problem("E207", "/pem", "not a certificate that can be read", "không đọc được chứng thư")
+    try:
+        key: object = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
     alg = algorithm_of(key)
     if alg is None or not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
         return Problem("E206", "/pem")
-    if _is_authority(certificate):
+    if _is_authority(extensions):
         return Problem("E207", "/pem", "an authority's certificate", "chứng thư của cơ quan chứng thực")
-    if not _may_sign(certificate):
+    if not _may_sign(extensions):
         return Problem("E207", "/pem", "not for digital signatures", "không dùng để ký số")
     return KeyRecord(
         fingerprint=fingerprint_of(certificate),
@@ -135,16 +142,16 @@ def in_force(entry: AgencyEntry | PlatformEntry | MandateEntry, now: datetime) -
     return start_of(entry.valid_from) <= now and (entry.valid_to is None or now < start_of(entry.valid_to))
 
 
-def _is_authority(certificate: x509.Certificate) -> bool:
+def _is_authority(extensions: x509.Extensions) -> bool:
     try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        return extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:
         return False
 
 
-def _may_sign(certificate: x509.Certificate) -> bool:
+def _may_sign(extensions: x509.Extensions) -> bool:
     try:
-        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+        usage = extensions.get_extension_for_class(x509.KeyUsage).value
     except x509.ExtensionNotFound:
         return False
     return (usage.digital_signature or usage.content_commitment) and not usage.key_cert_sign

@@ -9,15 +9,22 @@ to the national packet format edXML (`schemas/edxml`).
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from schemas.identifiers import AgencyCodeText, DocumentIdText, EnvelopeIdText, PlatformCodeText, RecipientText
+from schemas.identifiers import (
+    AgencyCodeText,
+    DocumentId,
+    DocumentIdText,
+    EnvelopeIdText,
+    PlatformCodeText,
+    RecipientText,
+)
 from schemas.refusal import Problem
-from schemas.wire import Day, Digest, Instant, Wire, read_payload, text
+from schemas.wire import Day, Digest, Instant, Version1, Wire, read_payload, text
 
 ENVELOPE_TYP: Final = "truc.document.v1"
 
@@ -32,7 +39,20 @@ Action = Literal["new", "update", "replace", "revoke"]
 Urgency = Literal["normal", "urgent", "very-urgent", "express", "express-timed"]
 """Thường, khẩn, thượng khẩn, hỏa tốc, hỏa tốc hẹn giờ (QCVN 102:2016, Priority 0 to 4)."""
 
+REF_COUNTS: Final[Mapping[Action, range]] = {
+    "new": range(1),
+    "update": range(1, 2),
+    "revoke": range(1, 2),
+    "replace": range(1, 101),
+}
+"""How many earlier documents each action names."""
+
 URGENCIES: Final[tuple[Urgency, ...]] = ("normal", "urgent", "very-urgent", "express", "express-timed")
+
+
+_NOT_IN_NAMES: Final = r"/\\\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufffe\uffff"
+FILE_NAME_PATTERN: Final = rf"^\.*[^.{_NOT_IN_NAMES}][^{_NOT_IN_NAMES}]*$"
+"""A name, never a path: no slashes, not `.` or `..`, no controls, nothing that turns the direction of writing."""
 
 
 class Signer(Wire):
@@ -105,7 +125,7 @@ class Part(Wire):
         length: Number of bytes.
     """
 
-    name: Annotated[str, text(255)]
+    name: Annotated[str, StringConstraints(strict=True, max_length=255, pattern=FILE_NAME_PATTERN)]
     media_type: Annotated[str, text(127)]
     sha256: Digest
     length: Annotated[int, Field(strict=True, ge=0, le=MAX_PART_BYTES)]
@@ -129,26 +149,27 @@ class Envelope(Wire):
         parts: What belongs to it.
     """
 
-    v: Literal[1] = 1
+    v: Version1 = 1
     id: EnvelopeIdText
     from_: AgencyCodeText = Field(alias="from")
     via: PlatformCodeText | None = None
     to: Annotated[tuple[RecipientText, ...], Field(min_length=1, max_length=MAX_NAMED_RECIPIENTS)]
     action: Action = "new"
-    ref: Annotated[tuple[DocumentIdText, ...], Field(max_length=100)] = ()
+    ref: Annotated[tuple[DocumentIdText, ...], Field(max_length=100, validate_default=True)] = ()
     doc: DocumentFacts
     created: Instant
     expires: Instant
     parts: Annotated[tuple[Part, ...], Field(max_length=MAX_PARTS)] = ()
 
-    @model_validator(mode="after")
-    def _action_fits_ref(self) -> Self:
-        wanted = {"new": range(1), "update": range(1, 2), "revoke": range(1, 2), "replace": range(1, 101)}[self.action]
-        if len(self.ref) not in wanted:
+    @field_validator("ref")
+    @classmethod
+    def _fits_action(cls, ref: tuple[DocumentId, ...], info: ValidationInfo) -> tuple[DocumentId, ...]:
+        action = info.data.get("action")
+        if action is not None and len(ref) not in REF_COUNTS[action]:
             raise PydanticCustomError(
                 "ref_count", "`ref` names no document for new, one for update and revoke, one or more for replace"
             )
-        return self
+        return ref
 
 
 def read_envelope(payload: bytes) -> Envelope | tuple[Problem, ...]:

@@ -14,7 +14,7 @@ from schemas.identifiers import (
     UuidText,
 )
 from schemas.refusal import Problem
-from schemas.wire import Instant, Wire, read_payload, text
+from schemas.wire import Instant, Version1, Wire, read_payload, text
 
 RECEIPT_TYP: Final = "truc.receipt.v1"
 NOTICE_TYP: Final = "truc.notice.v1"
@@ -64,7 +64,7 @@ class Receipt(Wire):
         answers: At most one for each delivery.
     """
 
-    v: Literal[1] = 1
+    v: Version1 = 1
     from_: AgencyCodeText = Field(alias="from")
     via: PlatformCodeText | None = None
     to: AgencyCodeText | None = None
@@ -95,7 +95,7 @@ class Notice(Wire):
         problems: All of them at once.
     """
 
-    v: Literal[1] = 1
+    v: Version1 = 1
     from_: Literal["hub"] = Field(default="hub", alias="from")
     to: PartyCodeText
     kind: NoticeKind

@@ -10,6 +10,8 @@ import re
 from typing import Any, Final, NoReturn
 
 MAX_DEPTH: Final = 16
+MAX_INTEGER: Final = 2**53 - 1
+"""Greatest integer that every parser keeps exactly; many hold all numbers in 64-bit floating point (RFC 7493)."""
 
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -30,7 +32,7 @@ def loads(data: bytes) -> Any:
     """Read strict JSON.
 
     Args:
-        data: UTF-8 without a byte order mark, nested at most `MAX_DEPTH` deep, numbers integers only.
+        data: UTF-8 without a byte order mark, nested at most `MAX_DEPTH` deep, numbers integers up to `MAX_INTEGER`.
 
     Raises:
         NotStrictError: On the first thing that two parsers could read differently.
@@ -80,8 +82,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(text: str) -> int:
-    if len(text) > 19:
-        raise NotStrictError("number", "integer longer than 19 digits")
+    if len(text) > 17 or abs(int(text)) > MAX_INTEGER:
+        raise NotStrictError("number", f"integer beyond {MAX_INTEGER}")
     return int(text)
 
 

@@ -1,11 +1,16 @@
 """To whom: groups expanded from the directory, every recipient known, open and named once."""
 
+from typing import Final
+
 from hub.core.directory import Agency, Directory
 from hub.core.policy import Policy
 from hub.core.verdict import Addressee
 from schemas.envelope import Envelope
 from schemas.identifiers import AgencyCode
 from schemas.refusal import Problem
+
+_MAX_HEIRS: Final = 3
+"""Successors that a problem names; the directory has them all."""
 
 
 def address(
@@ -26,6 +31,7 @@ def address(
         pointer = f"/to/{index}"
         if recipient in named:
             problems.append(Problem("E406", pointer, f"{recipient} is named twice", f"{recipient} ghi hai lần"))
+            continue  # a thousand times the same group must not cost a thousand expansions
         named.add(recipient)
         if ":" in recipient:
             members = [agency for agency in directory.members_of(recipient) if agency.code != envelope.from_]
@@ -34,11 +40,12 @@ def address(
                 problems.append(Problem("E404", pointer, f"{recipient} has no members", f"{recipient} không có đơn vị"))
             continue
         agency = directory.agencies.get(AgencyCode(recipient))
-        problem = _check_recipient(recipient, agency, pointer)
-        if problem is not None:
-            problems.append(problem)
-        elif agency is not None:
+        if agency is None:
+            problems.append(Problem("E404", pointer, recipient, recipient))
+        elif agency.state == "open":
             found[agency.code] = agency
+        else:
+            problems.append(_not_open(agency, pointer))
     if len(found) > policy.max_recipients:
         problems.append(
             Problem("E406", "/to", f"{len(found)} recipients", f"{len(found)} đơn vị nhận"),
@@ -46,14 +53,8 @@ def address(
     return tuple(Addressee(code, found[code].tier) for code in sorted(found)), tuple(problems)
 
 
-def _check_recipient(recipient: str, agency: Agency | None, pointer: str) -> Problem | None:
-    if agency is None:
-        return Problem("E404", pointer, recipient, recipient)
-    match agency.state:
-        case "open":
-            return None
-        case "suspended":
-            return Problem("E405", pointer, recipient, recipient)
-        case "closed":
-            heirs = ", ".join(agency.successors) or "—"
-            return Problem("E408", pointer, f"successor: {heirs}", f"đơn vị kế thừa: {heirs}")
+def _not_open(agency: Agency, pointer: str) -> Problem:
+    if agency.state == "suspended":
+        return Problem("E405", pointer, agency.code, agency.code)
+    heirs = ", ".join(agency.successors[:_MAX_HEIRS]) or "—"
+    return Problem("E408", pointer, f"successor: {heirs}", f"đơn vị kế thừa: {heirs}")

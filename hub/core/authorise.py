@@ -27,7 +27,9 @@ def authorise(
         problems.append(
             Problem("E401", "/from", f"{envelope.from_} is not an open agency", f"{envelope.from_} không còn hoạt động")
         )
-    if envelope.via is not None and not directory.allows(envelope.via, envelope.from_, envelope.action):
+    if envelope.via is not None and not (
+        envelope.via in directory.platforms and directory.allows(envelope.via, envelope.from_, envelope.action)
+    ):
         problems.append(Problem("E402", "/via"))
     if submission.user not in parties:
         problems.append(
@@ -43,8 +45,8 @@ def authorise(
             Problem(
                 "E403",
                 "",
-                f"published under {submission.routing_key[:100]}",
-                f"gửi bằng khóa định tuyến {submission.routing_key[:100]}",
+                f"published under {submission.routing_key[:100]!r}",
+                f"gửi bằng khóa định tuyến {submission.routing_key[:100]!r}",
             )
         )
     return tuple(problems)

@@ -5,7 +5,7 @@
 | 0    | the broker vouches for a user that the directory knows   | E403                 | park    |
 | 1    | size, three segments, base64url                          | E101 E102 E103 E302  | park    |
 | 2    | header members, typ                                      | E104 E105            | park    |
-| 3    | certificate known                                        | E201                 | park    |
+| 3    | certificate known, and its owner                         | E201                 | park    |
 | 4    | certificate valid, not revoked, algorithm its own        | E202 E203 E205       | park    |
 | 5    | signed within the last 24 hours                          | E601                 | park    |
 | 6    | signature over the received bytes                        | E301                 | park    |
@@ -116,11 +116,15 @@ def _prove(submission: Submission, typ: str, directory: Directory, now: datetime
     """Steps 0 to 6."""
     user = submission.user
     if user is None or not directory.knows(user):
-        problem = Problem("E403", "", f"broker user {user or 'not set'}", f"tài khoản {user or 'không có'}")
+        problem = Problem("E403", "", f"broker user {user!r}", f"tài khoản {user!r}")
         return Park(submission, (problem,), tell=None)
     verified = verify(submission.body, typ=typ, keys=directory.keys, now_s=int(now.timestamp()))
     if isinstance(verified, Problem):
         return Park(submission, (verified,), tell=AgencyCode(user))
+    if not directory.knows(verified.key.owner):  # the hub's own key, or one that outlived its agency: nobody to answer
+        owner = verified.key.owner
+        problem = Problem("E201", "/header/x5t#S256", f"its owner is {owner}", f"chủ chứng thư là {owner}")
+        return Park(submission, (problem,), tell=AgencyCode(user))
     return verified
 
 
