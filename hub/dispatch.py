@@ -17,6 +17,7 @@ from hub.core.delivery import Delivery, Due, Transition
 from hub.core.directory import PLATFORM_TIER, Directory
 from hub.core.policy import Policy
 from hub.core.settlement import Handover, settle_attempt
+from hub.telemetry import report
 from schemas.addresses import tier_exchange
 
 
@@ -95,11 +96,10 @@ class Dispatch:
                 return 0
             handovers = await self.outbox.publish([_posting(due, directory) for due in claim.due])
             now = self.clock()
-            pairs = zip(claim.due, handovers, strict=True)
-            await claim.settle(
-                [settle_attempt(due.delivery, handover, self.policy, now) for due, handover in pairs], now
-            )
-            return len(claim.due)
+            attempted = [(due.delivery, said) for due, said in zip(claim.due, handovers, strict=True)]
+            await claim.settle([settle_attempt(delivery, said, self.policy, now) for delivery, said in attempted], now)
+        report.handovers(attempted)
+        return len(attempted)
 
 
 def _posting(due: Due, directory: Directory) -> Posting:

@@ -22,6 +22,7 @@ from hub.core.policy import Policy
 from hub.core.submission import Submission
 from hub.core.trouble import Trouble, Unstorable
 from hub.core.verdict import Accept, Park, Refuse, Verdict
+from hub.telemetry import report
 from schemas.refusal import Problem
 from schemas.signing import Signer
 
@@ -95,14 +96,15 @@ class Intake:
         if not batch.submissions:
             return 0
         try:
-            await self._record(batch.submissions)
+            verdicts = await self._record(batch.submissions)
         except Trouble:
             await self.inbox.release()
             raise
         await self.inbox.acknowledge(batch)
+        report.verdicts(verdicts)
         return len(batch.submissions)
 
-    async def _record(self, submissions: Sequence[Submission]) -> None:
+    async def _record(self, submissions: Sequence[Submission]) -> list[Verdict]:
         now = self.clock()
         directory = self.directories.current()
         decisions = await asyncio.to_thread(self._decide, submissions, directory, now)
@@ -110,9 +112,12 @@ class Intake:
             conflicts = await self.ledger.record(decisions, now)
         except Unstorable:
             conflicts = await self._record_singly(decisions, now)
-        if conflicts:
-            by_id = {accept.document_id: accept for accept in conflicts}
-            await self.ledger.record([self._decision(_conflict(accept), now) for accept in by_id.values()], now)
+        refusals = [_conflict(accept) for accept in {item.document_id: item for item in conflicts}.values()]
+        if refusals:
+            await self.ledger.record([self._decision(refusal, now) for refusal in refusals], now)
+        refused = {refusal.document_id for refusal in refusals}
+        kept = [item.verdict for item in decisions if getattr(item.verdict, "document_id", None) not in refused]
+        return [*kept, *refusals]
 
     def _decide(self, submissions: Sequence[Submission], directory: Directory, now: datetime) -> list[Decision]:
         return [self._decision(verdict, now) for verdict in decide_all(submissions, directory, self.policy, now)]

@@ -22,6 +22,7 @@ from hub.core.settlement import ReceiptSettlement, settle_receipt
 from hub.core.submission import Submission
 from hub.core.trouble import Trouble, Unstorable
 from hub.core.verdict import Answered, Park, ReceiptVerdict
+from hub.telemetry import report
 from schemas.identifiers import DeliveryId
 from schemas.refusal import Problem
 
@@ -85,14 +86,15 @@ class Receipts:
         if not batch.submissions:
             return 0
         try:
-            await self._record(batch.submissions)
+            verdicts = await self._record(batch.submissions)
         except Trouble:
             await self.inbox.release()
             raise
         await self.inbox.acknowledge(batch)
+        report.receipt_verdicts(verdicts)
         return len(batch.submissions)
 
-    async def _record(self, submissions: Sequence[Submission]) -> None:
+    async def _record(self, submissions: Sequence[Submission]) -> list[ReceiptVerdict]:
         now = self.clock()
         directory = self.directories.current()
         verdicts = await asyncio.to_thread(decide_receipts, submissions, directory, now)
@@ -105,6 +107,7 @@ class Receipts:
         except Unstorable:
             for verdict in verdicts:
                 await self._record_one(verdict, settle, now)
+        return verdicts
 
     async def _record_one(self, verdict: ReceiptVerdict, settle: SettleReceipt, now: datetime) -> None:
         """Record one receipt; what the database cannot hold is parked as bare bytes."""

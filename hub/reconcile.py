@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 from hub.core.delivery import Delivery, Transition
 from hub.core.policy import Policy
 from hub.core.settlement import settle_expired, settle_overdue
+from hub.telemetry import report
 from schemas.signing import Signer
 
 Deadline = Literal["overdue", "expired"]
@@ -44,10 +45,17 @@ class Reconcile:
             Trouble: When the database does not answer.
         """
         now = self.clock()
-        expired = await self.ledger.resettle(
-            "expired", lambda delivery: settle_expired(delivery, self.signer, now), now
+        return await self._resettle("expired", lambda delivery: settle_expired(delivery, self.signer, now), now) + (
+            await self._resettle("overdue", lambda delivery: settle_overdue(delivery, self.policy, now), now)
         )
-        overdue = await self.ledger.resettle(
-            "overdue", lambda delivery: settle_overdue(delivery, self.policy, now), now
-        )
-        return expired + overdue
+
+    async def _resettle(self, deadline: Deadline, settle: Callable[[Delivery], Transition], now: datetime) -> int:
+        settled: list[Transition] = []
+
+        def remember(delivery: Delivery) -> Transition:
+            settled.append(settle(delivery))
+            return settled[-1]
+
+        count = await self.ledger.resettle(deadline, remember, now)
+        report.resettled(deadline, settled)
+        return count

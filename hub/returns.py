@@ -22,6 +22,7 @@ from hub.core.settlement import settle_returned
 from hub.core.submission import Submission
 from hub.core.trouble import Trouble
 from hub.core.verdict import Park
+from hub.telemetry import report
 from schemas.identifiers import DeliveryId
 from schemas.refusal import Problem
 
@@ -92,10 +93,12 @@ class Returns:
         if not batch.returns:
             return 0
         now = self.clock()
+        returned = [item.delivery_id for item in batch.returns if item.delivery_id is not None]
+        parked = [_poison(item.submission) for item in batch.returns if item.delivery_id is None]
         try:
             await self.ledger.record_returns(
-                [item.delivery_id for item in batch.returns if item.delivery_id is not None],
-                [_poison(item.submission) for item in batch.returns if item.delivery_id is None],
+                returned,
+                parked,
                 lambda delivery: settle_returned(delivery, self.policy, now),
                 now,
             )
@@ -103,6 +106,7 @@ class Returns:
             await self.inbox.release()
             raise
         await self.inbox.acknowledge(batch)
+        report.returns(len(returned), parked)
         return len(batch.returns)
 
 

@@ -1,0 +1,126 @@
+"""Everything an operator may set, with its default.
+
+A value comes from, in this order: the environment (`TRUC_…`), a file of that name in the secrets directory
+(`TRUC_SECRETS_DIR`), `truc.toml` in the working directory (or the file that `TRUC_CONFIG` names), the default here.
+Unknown keys in the file are errors. Durations end in `_s` and are seconds, sizes end in `_bytes`.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from hub.core.policy import Policy
+
+
+class SettingsError(ValueError):
+    """The settings cannot be used; the message names each key and what is wrong with it."""
+
+
+class Settings(BaseSettings):
+    """The settings of the hub."""
+
+    model_config = SettingsConfigDict(env_prefix="TRUC_", extra="forbid", frozen=True)
+
+    amqp_url: SecretStr = Field(
+        default=SecretStr("amqp://guest:guest@127.0.0.1:5672/"), description="The broker, with the hub's own user."
+    )
+    amqp_management_url: SecretStr | None = Field(
+        default=None, description="The broker's management API; only `truc broker` needs it."
+    )
+    database_url: SecretStr = Field(
+        default=SecretStr("postgresql://truc@127.0.0.1:5432/truc"), description="The ledger's PostgreSQL database."
+    )
+    database_role: str = Field(
+        default="truc_hub", description="Role that the hub takes on; it may not rewrite the ledger."
+    )
+    database_connections: int = Field(default=10, ge=4, le=200, description="Most connections of one process.")
+
+    hub_key_file: Path | None = Field(default=None, description="Private key of the hub (PEM), signs its notices.")
+    hub_certificate_file: Path | None = Field(default=None, description="Certificate of the hub (PEM).")
+
+    http_host: str = Field(default="127.0.0.1", description="Where /livez, /readyz and /metrics listen.")
+    http_port: int = Field(default=8470, ge=0, le=65535, description="Port of the same; 0 takes a free one.")
+
+    directory_refresh_s: float = Field(default=1.0, gt=0, description="How often a new directory is looked for.")
+    directory_max_age_s: float = Field(
+        default=60.0, gt=0, description="Greatest age of the directory snapshot; an older one stops the hub."
+    )
+
+    intake_batch: int = Field(default=200, ge=1, le=5000, description="Most submissions of one transaction.")
+    receipts_batch: int = Field(default=500, ge=1, le=5000, description="Most receipts of one transaction.")
+    returns_batch: int = Field(default=100, ge=1, le=5000, description="Most returned messages of one transaction.")
+    linger_s: float = Field(default=0.004, ge=0, le=1, description="How long a batch waits to become fuller.")
+    dispatch_batch: int = Field(default=300, ge=1, le=5000, description="Most deliveries of one claim.")
+    dispatch_wait_s: float = Field(default=0.5, gt=0, le=60, description="Longest wait for new deliveries.")
+    publish_channels: int = Field(default=4, ge=1, le=32, description="Channels that publish side by side.")
+    confirm_timeout_s: float = Field(
+        default=10.0,
+        gt=0,
+        le=45,
+        description="How long the broker may take to confirm; below 45 so that the claim lives.",
+    )
+    reconcile_pause_s: float = Field(default=1.0, gt=0, description="Pause between two looks at the deadlines.")
+
+    max_recipients: int = Field(default=20_000, ge=1, description="Most recipients of one document.")
+    receipt_deadline_s: float = Field(default=900.0, gt=0, description="Time for a receipt before sending again.")
+    retry_delay_s: float = Field(default=5.0, gt=0, description="Wait before the second attempt; doubles.")
+    max_retry_delay_s: float = Field(default=3600.0, gt=0, description="Upper bound of that wait.")
+    max_attempts: int = Field(default=50, ge=1, description="Attempts after which a delivery needs a person.")
+
+    agency_queue_max_messages: int = Field(default=100_000, ge=1, description="Length of an agency's queue.")
+    agency_queue_max_bytes: int = Field(default=2 * 1024**3, ge=1, description="Size of an agency's queue.")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+    log_format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="`auto` is colour on a terminal and JSON otherwise."
+    )
+    language: Literal["vi", "en"] = Field(default="vi", description="Language of texts for people.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources as the module says."""
+        del dotenv_settings  # what a shell does not set, the file says
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=Path(os.environ.get("TRUC_CONFIG", "truc.toml")))
+        return init_settings, env_settings, file_secret_settings, toml
+
+    def policy(self) -> Policy:
+        """Gather what the pure core wants to know."""
+        return Policy(
+            max_recipients=self.max_recipients,
+            receipt_deadline_s=self.receipt_deadline_s,
+            retry_delay_s=self.retry_delay_s,
+            max_retry_delay_s=self.max_retry_delay_s,
+            max_attempts=self.max_attempts,
+        )
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings.
+
+    Raises:
+        SettingsError: When a value cannot be used or a key is unknown.
+    """
+    try:
+        given = {key: value for key, value in overrides.items() if value is not None}
+        return Settings(_secrets_dir=os.environ.get("TRUC_SECRETS_DIR"), **given)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(step) for step in item['loc'])}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        )
+        raise SettingsError(problems) from error

@@ -1,0 +1,83 @@
+"""What the loops tell about a turn, in counts and in one log record for each thing that a person may ask about."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import structlog
+
+from hub.core.delivery import Delivery, Transition
+from hub.core.settlement import Handover
+from hub.core.verdict import Accept, Answered, Park, ReceiptVerdict, Refuse, Verdict
+from hub.telemetry import metrics
+
+log = structlog.get_logger("truc")
+
+
+def verdicts(decided: Sequence[Verdict]) -> None:
+    """Tell what the checks decided about a batch of submissions."""
+    for verdict in decided:
+        match verdict:
+            case Accept():
+                metrics.SUBMISSIONS.labels("accept", "").inc()
+            case Refuse():
+                _refused(verdict)
+            case Park():
+                _parked(verdict)
+
+
+def receipt_verdicts(decided: Sequence[ReceiptVerdict]) -> None:
+    """Tell what recipients answered."""
+    for verdict in decided:
+        match verdict:
+            case Answered():
+                for outcome, count in Counter(answer.outcome for answer in verdict.receipt.answers).items():
+                    metrics.ANSWERS.labels(outcome).inc(count)
+            case Park():
+                _parked(verdict)
+
+
+def handovers(attempted: Sequence[tuple[Delivery, Handover]]) -> None:
+    """Tell what the broker said about a batch of deliveries."""
+    for outcome, count in Counter(handover for _, handover in attempted).items():
+        metrics.HANDOVERS.labels(outcome).inc(count)
+    for delivery, handover in attempted:
+        if handover != "routed":
+            log.warning(
+                f"delivery.{handover}",
+                delivery_id=str(delivery.delivery_id),
+                recipient=delivery.recipient,
+                attempts=delivery.attempts,
+            )
+
+
+def resettled(deadline: str, transitions: Sequence[Transition]) -> None:
+    """Tell which deliveries a deadline has changed."""
+    metrics.RESETTLED.labels(deadline).inc(len(transitions))
+    for transition in transitions:
+        log.warning(
+            transition.event,
+            delivery_id=str(transition.delivery.delivery_id),
+            recipient=transition.delivery.recipient,
+            state=transition.state,
+            code=transition.code,
+        )
+
+
+def returns(deliveries: int, parked: Sequence[Park]) -> None:
+    """Tell what the broker put aside."""
+    metrics.RETURNS.labels("delivery").inc(deliveries)
+    metrics.RETURNS.labels("submission").inc(len(parked))
+    for park in parked:
+        _parked(park)
+
+
+def _refused(refuse: Refuse) -> None:
+    codes = [problem.code for problem in refuse.problems]
+    metrics.SUBMISSIONS.labels("refuse", codes[0]).inc()
+    log.info("document.refused", document_id=refuse.document_id, signer=refuse.signer, codes=codes)
+
+
+def _parked(park: Park) -> None:
+    codes = [problem.code for problem in park.problems]
+    metrics.SUBMISSIONS.labels("park", codes[0]).inc()
+    log.warning("submission.parked", user=park.submission.user, codes=codes, length=len(park.submission.body))

@@ -1,0 +1,1 @@
+"""The hub over HTTP: health and metrics for machines."""
