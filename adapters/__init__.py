@@ -1,0 +1,1 @@
+"""The agencies' side: what connects an agency or a platform to the axis."""

@@ -1,0 +1,175 @@
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from adapters.errors import Unusable
+from adapters.inbox_guard import InboxGuard
+from schemas.identifiers import DeliveryId
+from schemas.receipt import Answer
+
+NOW = datetime(2026, 7, 1, 9, 0, tzinfo=UTC)
+
+
+def new_id() -> DeliveryId:
+    return DeliveryId(uuid.uuid4())
+
+
+def answer_to(delivery_id: DeliveryId, outcome: str = "received") -> Answer:
+    return Answer.model_validate({"delivery": str(delivery_id), "outcome": outcome, "at": int(NOW.timestamp())})
+
+
+@pytest.fixture
+def guard_file(tmp_path: Path) -> Path:
+    return tmp_path / "guard.db"
+
+
+async def test_a_new_delivery_is_fresh(guard_file):
+    with InboxGuard(guard_file) as guard:
+        assert await guard.begin(new_id(), NOW) == "fresh"
+
+
+async def test_a_delivery_handed_over_gives_its_answer_to_every_later_arrival(guard_file):
+    delivery_id = new_id()
+    answer = answer_to(delivery_id, "refused").model_copy(update={"code": "X1", "detail": "Sai thẩm quyền"})
+    with InboxGuard(guard_file) as guard:
+        await guard.begin(delivery_id, NOW)
+        await guard.settle([answer], NOW)
+
+        assert await guard.begin(delivery_id, NOW) == answer
+        assert await guard.find(delivery_id) == answer
+
+
+async def test_the_answer_survives_a_restart(guard_file):
+    delivery_id = new_id()
+    with InboxGuard(guard_file) as guard:
+        await guard.settle([answer_to(delivery_id)], NOW)
+
+    with InboxGuard(guard_file) as guard:
+        assert await guard.begin(delivery_id, NOW) == answer_to(delivery_id)
+
+
+async def test_a_delivery_given_back_is_fresh_again(guard_file):
+    delivery_id = new_id()
+    with InboxGuard(guard_file) as guard:
+        await guard.begin(delivery_id, NOW)
+        await guard.release([delivery_id])
+
+        assert await guard.begin(delivery_id, NOW) == "fresh"
+
+
+async def test_forgetting_spares_recent_answers_and_everything_in_hand(guard_file):
+    old, recent, in_hand = new_id(), new_id(), new_id()
+    with InboxGuard(guard_file) as guard:
+        await guard.settle([answer_to(old)], NOW - timedelta(days=61))
+        await guard.settle([answer_to(recent)], NOW)
+        await guard.begin(in_hand, NOW - timedelta(days=61))
+
+        assert await guard.forget(NOW - timedelta(days=60)) == 1
+        assert await guard.begin(old, NOW) == "fresh"
+        assert await guard.begin(recent, NOW) == answer_to(recent)
+        assert await guard.begin(in_hand, NOW) == "interrupted"
+
+
+async def test_many_changes_at_once_are_all_kept(guard_file):
+    ids = [new_id() for _ in range(1000)]
+    with InboxGuard(guard_file) as guard:
+        assert await asyncio.gather(*(guard.begin(each, NOW) for each in ids)) == ["fresh"] * 1000
+        await asyncio.gather(*(guard.settle([answer_to(each)], NOW) for each in ids))
+
+    with InboxGuard(guard_file) as guard:
+        assert await asyncio.gather(*(guard.find(each) for each in ids)) == [answer_to(each) for each in ids]
+
+
+async def test_of_two_at_once_one_is_fresh(guard_file):
+    delivery_id = new_id()
+    with InboxGuard(guard_file) as guard:
+        found = await asyncio.gather(*(guard.begin(delivery_id, NOW) for _ in range(20)))
+
+    assert found.count("fresh") == 1
+
+
+async def test_a_cancelled_caller_harms_nobody_else(guard_file):
+    with InboxGuard(guard_file) as guard:
+        tasks = [asyncio.create_task(guard.begin(new_id(), NOW)) for _ in range(50)]
+        await asyncio.sleep(0)
+        for task in tasks[::2]:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert results[1::2] == ["fresh"] * 25
+
+
+def test_a_second_process_is_refused(guard_file):
+    with InboxGuard(guard_file), pytest.raises(Unusable) as caught:
+        InboxGuard(guard_file)
+
+    assert caught.value.code.code == "A104"
+
+
+def test_a_file_that_is_no_database_is_refused(guard_file):
+    guard_file.write_bytes(b"not a database, certainly not" * 100)
+
+    with pytest.raises(Unusable, match="A104"):
+        InboxGuard(guard_file)
+
+
+async def test_a_closed_guard_says_so(guard_file):
+    guard = InboxGuard(guard_file)
+    guard.close()
+    guard.close()
+
+    with pytest.raises(Unusable, match="closed"):
+        await guard.begin(new_id(), NOW)
+
+
+CRASH = """
+import asyncio, sys, uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from adapters.inbox_guard import InboxGuard
+from schemas.receipt import Answer
+
+async def main(file, delivery_id, stop_after):
+    now = datetime.now(UTC)
+    guard = InboxGuard(Path(file))
+    for step in ("begin", "settle"):
+        if step == "begin":
+            await guard.begin(uuid.UUID(delivery_id), now)
+        else:
+            answer = {"delivery": delivery_id, "outcome": "received", "at": int(now.timestamp())}
+            await guard.settle([Answer.model_validate(answer)], now)
+        if step == stop_after:
+            print("ready", flush=True)
+            await asyncio.sleep(60)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(("died_after", "expected"), [("begin", "interrupted"), ("settle", "received")])
+async def test_what_a_killed_process_had_marked_is_known_to_the_next(guard_file, died_after, expected):
+    delivery_id = new_id()
+    kill_after(guard_file, delivery_id, died_after)
+
+    with InboxGuard(guard_file) as guard:
+        found = await guard.begin(delivery_id, NOW)
+
+    assert (found.outcome if isinstance(found, Answer) else found) == expected
+
+
+def kill_after(guard_file: Path, delivery_id: DeliveryId, step: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", CRASH, str(guard_file), str(delivery_id), step],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGKILL)
