@@ -81,6 +81,18 @@ class RefusalTrace:
 
 
 @dataclass(frozen=True, slots=True)
+class ParkedTrace:
+    """Everything known about a submission that was put aside."""
+
+    parked_id: str
+    user: str | None
+    code: str
+    problems: Sequence[dict[str, str]]
+    body_length: int
+    parked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnosis:
     """One sentence for people, and what follows from it.
 
@@ -173,6 +185,17 @@ def diagnose_refusal(trace: RefusalTrace) -> Diagnosis:
         f"Bị trục từ chối: {trace.code} {code.vi} {code.fix_vi}",
         f"Refused by the axis: {trace.code} {code.en} {code.fix_en}",
         code.acts,
+    )
+
+
+def diagnose_parked(trace: ParkedTrace) -> Diagnosis:
+    """Say why a submission was put aside and who must act."""
+    code = CATALOGUE[trace.code]
+    return Diagnosis(
+        f"Lượt gửi được để riêng: {trace.code} {code.vi} {code.fix_vi}",
+        f"The submission was put aside: {trace.code} {code.en} {code.fix_en}",
+        code.acts,
+        replay_helps=code.retry,
     )
 
 
