@@ -1,0 +1,145 @@
+"""One connection to the broker, made when it is needed and again after it was lost.
+
+Never `connect_robust`: it hides that something was lost, and repeats what the broker refused. What was lost with a
+connection comes back by itself: unsettled messages are handed out again, unconfirmed ones published again.
+
+Publishing and consuming need a `Connection` each. Under a memory or disk alarm the broker stops reading from those
+that publish, and acknowledgements must not wait behind them.
+"""
+
+import asyncio
+import random
+from contextlib import suppress
+from itertools import count
+from ssl import SSLContext
+from typing import Final
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import aiormq
+from aiormq.abc import AbstractChannel
+
+from hub.broker.errors import BROKER_ERRORS, translated
+from hub.broker.properties import tolerate_unreadable_properties
+from hub.core.trouble import Unavailable
+
+_CLOSE_TIMEOUT_S: Final = 5.0
+_JITTER: Final = random.SystemRandom()
+
+
+class Connection:
+    """The way to the broker for everything that publishes, or for everything that consumes.
+
+    Args:
+        url: AMQP URL with user, password and vhost; `?auth=external` with a client certificate.
+        name: What the broker's own screens call this connection.
+        connect_timeout_s: Longest wait for a connection, and for a channel.
+        heartbeat_s: Silence after which the broker gives up; the library does after three times as long.
+        retry_delay_s: Wait after a first failed attempt to connect; doubles with every further one.
+        max_retry_delay_s: Upper bound of that wait.
+        ssl_context: Certificates for `amqps`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str,
+        connect_timeout_s: float = 10.0,
+        heartbeat_s: int = 10,
+        retry_delay_s: float = 0.2,
+        max_retry_delay_s: float = 10.0,
+        ssl_context: SSLContext | None = None,
+    ) -> None:
+        self._url = _with_query(url, heartbeat=str(heartbeat_s), name=name)
+        self._connect_timeout_s = connect_timeout_s
+        self._retry_delay_s = retry_delay_s
+        self._max_retry_delay_s = max_retry_delay_s
+        self._ssl_context = ssl_context
+        self._connection: aiormq.Connection | None = None
+        self._connecting = asyncio.Lock()
+        self._failures = 0
+        self._failure = ""
+        self._retry_at = 0.0
+        self._closings: set[asyncio.Task[None]] = set()
+
+    async def channel(self, *, confirms: bool = False) -> AbstractChannel:
+        """Open a channel, on a new connection when there is none.
+
+        Args:
+            confirms: Whether what is published on it is confirmed, and raises when it is returned.
+
+        Raises:
+            Unavailable: When the broker does not answer in time or refuses. After a failed attempt to connect also
+                at once, until its wait is over: nobody has to queue for the same failure.
+        """
+        with translated():
+            connection = await self._connected()
+            # The library's own choice of a number only ever grows, past the `channel_max` of the broker.
+            number = next(number for number in count(1) if number not in connection.channels)
+            async with asyncio.timeout(self._connect_timeout_s):
+                return await connection.channel(number, publisher_confirms=confirms, on_return_raises=confirms)
+
+    async def is_blocked(self) -> bool:
+        """Tell whether the broker has stopped reading from this connection; it says so at the first publish only."""
+        if self._connection is None or not self._connection.is_opened:
+            return False
+        try:
+            async with asyncio.timeout(0):
+                await self._connection.ready()
+        except TimeoutError:
+            return True
+        return False
+
+    def drop(self) -> None:
+        """Give the connection up without waiting for it; the next channel is opened on a new one."""
+        if self._connection is None:
+            return
+        closing = asyncio.create_task(_close(self._connection))
+        self._connection = None
+        self._closings.add(closing)
+        closing.add_done_callback(self._closings.discard)
+
+    async def close(self) -> None:
+        """Close the connection; what is unsettled on it is handed out again."""
+        self.drop()
+        if self._closings:
+            await asyncio.wait(self._closings)
+
+    async def _connected(self) -> aiormq.Connection:
+        async with self._connecting:
+            if self._connection is not None and self._connection.is_opened:
+                return self._connection
+            wait_s = self._retry_at - asyncio.get_running_loop().time()
+            if wait_s > 0:
+                raise Unavailable("broker", f"{self._failure}; tried again in {wait_s:.1f} s")
+            try:
+                self._connection = await self._connect()
+            except Exception as error:
+                self._put_off(f"{type(error).__name__}: {error}")
+                raise
+            self._failures = 0
+            return self._connection
+
+    async def _connect(self) -> aiormq.Connection:
+        tolerate_unreadable_properties()
+        async with asyncio.timeout(self._connect_timeout_s):
+            return await aiormq.connect(self._url, context=self._ssl_context)
+
+    def _put_off(self, failure: str) -> None:
+        wait_s = min(self._retry_delay_s * 2.0 ** min(self._failures, 40), self._max_retry_delay_s)
+        self._failures += 1
+        self._failure = failure
+        self._retry_at = asyncio.get_running_loop().time() + wait_s * _JITTER.uniform(0.5, 1.0)
+
+
+async def _close(connection: aiormq.Connection) -> None:
+    with suppress(*BROKER_ERRORS):
+        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+            await connection.close()
+
+
+def _with_query(url: str, **settings: str) -> str:
+    """Add settings to a URL that does not have them."""
+    parts = urlsplit(url)
+    query = settings | dict(parse_qsl(parts.query))
+    return urlunsplit(parts._replace(query=urlencode(query)))

@@ -1,0 +1,199 @@
+"""Publishes to the recipients' queues and says what the broker did with each message.
+
+| the broker                                | outcome          |
+|-------------------------------------------|------------------|
+| confirms                                  | `routed`         |
+| returns it: no queue is bound to the key  | `unroutable`     |
+| confirms negatively: queue full or down   | `not-taken`      |
+| says nothing in time; the connection ends | `unsure`         |
+| closes the channel because of it          | `broker-refused` |
+
+A channel that the broker closes (exchange deleted, wrong user, too large) takes everything in flight with it, and the
+broker does not say which message was at fault. All of these are published again, singly, so that only the guilty one
+is held; the innocent may arrive twice, under the same delivery id.
+"""
+
+import asyncio
+import zlib
+from collections.abc import Sequence
+from typing import Final, Literal, Protocol
+from uuid import uuid4
+
+import structlog
+from aiormq.abc import AbstractChannel
+from aiormq.exceptions import ChannelClosed, ChannelInvalidStateError, DeliveryError, PublishError
+from pamqp.commands import Basic
+
+from hub.broker.connection import Connection
+from hub.broker.errors import BROKER_ERRORS, is_cancelled
+from hub.core.delivery import Delivery
+from hub.core.settlement import Handover
+from hub.core.trouble import Unavailable
+
+MAX_UNCONFIRMED: Final = 256
+"""Messages in flight on one channel; the library scans all of them for each confirm of several."""
+
+_PERSISTENT: Final = 2
+
+Outcome = Handover | Literal["channel-closed", "not-sent", "timed-out"]
+"""What became of one publish on one channel, before anybody asked whose fault it was."""
+
+_OUTCOMES: Final[tuple[tuple[type[Exception], Outcome], ...]] = (
+    (PublishError, "unroutable"),  # a DeliveryError, so it comes first
+    (DeliveryError, "not-taken"),
+    (ChannelClosed, "channel-closed"),
+    (ChannelInvalidStateError, "not-sent"),
+)
+
+_log: Final = structlog.get_logger(__name__)
+
+
+class Posting(Protocol):
+    """One message for one recipient."""
+
+    @property
+    def exchange(self) -> str:
+        """Where to publish it."""
+
+    @property
+    def routing_key(self) -> str:
+        """The recipient's code."""
+
+    @property
+    def body(self) -> bytes:
+        """The signed bytes."""
+
+    @property
+    def delivery(self) -> Delivery:
+        """What it is."""
+
+
+class Outbox:
+    """Channels with publisher confirms on one connection.
+
+    Args:
+        connection: A connection that nothing consumes on.
+        user: The hub's own broker user, which the broker vouches for to the recipients.
+        channels: How many to spread the recipients over.
+        confirm_timeout_s: Longest wait for the confirms of one `publish`.
+    """
+
+    def __init__(
+        self, connection: Connection, *, user: str, channels: int = 4, confirm_timeout_s: float = 10.0
+    ) -> None:
+        self._connection = connection
+        self._user = user
+        self._confirm_timeout_s = confirm_timeout_s
+        self._lanes = [_Lane(connection) for _ in range(channels)]
+        self._single_file = _Lane(connection)
+        self._one_at_a_time = asyncio.Lock()
+        self._suspect = False
+
+    async def ready(self) -> None:
+        """Return when the broker can be published to.
+
+        Raises:
+            Unavailable: When it does not answer, or has stopped reading because of a memory or disk alarm.
+        """
+        if await self._connection.is_blocked():
+            raise Unavailable("broker", "publishing is blocked by a memory or disk alarm")
+        if self._suspect:
+            self._connection.drop()
+            self._suspect = False
+        for lane in (*self._lanes, self._single_file):
+            await lane.channel()
+
+    async def publish(self, postings: Sequence[Posting]) -> list[Handover]:
+        """Publish all and wait for every confirm, at most `confirm_timeout_s` altogether.
+
+        Returns:
+            One outcome for each, in order. Nothing but a cancellation is raised.
+        """
+        deadline = asyncio.get_running_loop().time() + self._confirm_timeout_s
+        outcomes = await asyncio.gather(*(self._publish(posting, deadline) for posting in postings))
+        if "timed-out" in outcomes:
+            await self._distrust_connection()
+        return [
+            await self._settle(posting, outcome, deadline) for posting, outcome in zip(postings, outcomes, strict=True)
+        ]
+
+    async def _publish(self, posting: Posting, deadline: float) -> Outcome:
+        lane = self._lanes[zlib.crc32(posting.routing_key.encode()) % len(self._lanes)]
+        return await lane.publish(posting, self._user, deadline)
+
+    async def _settle(self, posting: Posting, outcome: Outcome, deadline: float) -> Handover:
+        if outcome in ("channel-closed", "not-sent"):
+            async with self._one_at_a_time:
+                outcome = await self._single_file.publish(posting, self._user, deadline)
+        match outcome:
+            case "channel-closed":
+                return "broker-refused"
+            case "not-sent" | "timed-out":
+                return "unsure"
+            case _:
+                return outcome
+
+    async def _distrust_connection(self) -> None:
+        """Have the connection replaced, unless the broker has said why it is silent."""
+        if await self._connection.is_blocked():
+            self._suspect = True  # Kept until it is unblocked: a new one would not know about the alarm.
+        else:
+            self._connection.drop()
+
+
+class _Lane:
+    """One channel, opened again after it was closed."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._channel: AbstractChannel | None = None
+        self._opening = asyncio.Lock()
+        self._room = asyncio.Semaphore(MAX_UNCONFIRMED)
+
+    async def channel(self) -> AbstractChannel:
+        async with self._opening:
+            if self._channel is None or self._channel.is_closed:
+                self._channel = await self._connection.channel(confirms=True)
+            return self._channel
+
+    async def publish(self, posting: Posting, user: str, deadline: float) -> Outcome:
+        try:
+            async with asyncio.timeout_at(deadline), self._room:
+                return await publish_on(await self.channel(), posting, user)
+        except TimeoutError:
+            return "timed-out"
+        except Unavailable:
+            return "unsure"
+
+
+async def publish_on(channel: AbstractChannel, posting: Posting, user: str) -> Outcome:
+    """Publish one message and wait for its confirm, as long as the caller lets it.
+
+    Raises:
+        TimeoutError: When the caller's timeout ends the wait.
+    """
+    try:
+        confirm = await channel.basic_publish(
+            posting.body,
+            exchange=posting.exchange,
+            routing_key=posting.routing_key,
+            properties=Basic.Properties(
+                delivery_mode=_PERSISTENT,
+                # Never used twice: a returned message is matched by it, and of two alike the lost one counts as taken.
+                message_id=uuid4().hex,
+                correlation_id=posting.delivery.object_id,
+                message_type=posting.delivery.typ,
+                user_id=user,
+            ),
+            mandatory=True,
+        )
+    except BROKER_ERRORS as error:
+        return next((outcome for kind, outcome in _OUTCOMES if isinstance(error, kind)), "unsure")
+    except asyncio.CancelledError:
+        if is_cancelled():
+            raise
+        return "unsure"
+    except (TypeError, ValueError):
+        _log.exception("delivery.unpublishable", delivery_id=str(posting.delivery.delivery_id))
+        return "broker-refused"
+    return "routed" if isinstance(confirm, Basic.Ack) else "unsure"
