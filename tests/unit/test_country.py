@@ -120,8 +120,8 @@ class TestRealSize:
         tracemalloc.stop()
 
         assert len(directory.agencies) > 110_000
-        assert held < 60 * 2**20
-        assert peak < 80 * 2**20
+        assert held < 32 * 2**20
+        assert peak < 40 * 2**20
 
     def test_importing_it_again_is_nothing_to_do(self, whole):
         changes = diff(whole, whole)
