@@ -53,9 +53,9 @@ Version1 = Annotated[Literal[1], BeforeValidator(_whole_number)]
 
 Day = Annotated[
     str,
-    BeforeValidator(_day_text),
     StringConstraints(strict=True, pattern=r"^[12][0-9]{3}-[0-9]{2}-[0-9]{2}$"),
     AfterValidator(_real_day),
+    BeforeValidator(_day_text),
 ]
 """A real calendar day from the year 1000 on, `YYYY-MM-DD`, without a zone: the date printed on the document."""
 
@@ -92,7 +92,7 @@ def pointer(location: Sequence[str | int]) -> str:
 
 def _without_echoes(items: list[Any]) -> list[Any]:
     """Leave out that a list is too short when that is so only because its items are wrong themselves."""
-    holders = {item["loc"][:-1] for item in items}
+    holders = {item["loc"][:depth] for item in items for depth in range(len(item["loc"]))}
     return [item for item in items if item["type"] != "too_short" or item["loc"] not in holders]
 
 

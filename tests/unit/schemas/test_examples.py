@@ -1,0 +1,136 @@
+"""The published examples say what the hub does: each is put through its checks."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from hub.core.decide import decide, decide_receipt
+from hub.core.verdict import Accept, Answered
+from schemas.envelope import Envelope
+from schemas.receipt import Notice, Receipt
+from schemas.refusal import CATALOGUE
+from schemas.signing import MAX_TOKEN_BYTES
+from tests.unit.schemas import examples, stage
+
+SCHEMAS = stage.EXAMPLES.parent
+MODELS = {"document": Envelope, "receipt": Receipt, "notice": Notice}
+SCHEMA_NAMES = {"document": "envelope", "receipt": "receipt", "notice": "notice", "directory": "directory"}
+
+ONLY_THE_RUNNING_HUB = dict.fromkeys(
+    [
+        *("E409", "E603", "N604"),
+        *("E801", "E802", "E803", "E804", "E805", "E806", "E807", "E808", "E809"),
+        *("E901", "E902", "E903"),
+    ],
+    "tests/journeys/test_codes_of_the_running_hub.py",
+)
+"""Codes that need a ledger, a broker or a failure, each with the test that must show it."""
+
+VALID = sorted((stage.EXAMPLES / "valid").glob("*.json"))
+SUBMITTED = [path for path in VALID if path.name.startswith(("document", "receipt"))]
+
+
+def load(path: Path) -> dict[str, Any]:
+    example: dict[str, Any] = json.loads(path.read_bytes())
+    return example
+
+
+def ecma_pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[jsonschema.ValidationError]:
+    """In ECMA 262 `$` is the end of the text; in Python it also stands before a line feed."""
+    if isinstance(instance, str) and not re.search(pattern.removesuffix("$") + r"\Z", instance):
+        yield jsonschema.ValidationError(f"not of the form {pattern}")
+
+
+Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": ecma_pattern})
+
+
+def validator(name: str) -> jsonschema.protocols.Validator:
+    schema = load(SCHEMAS / f"{name}.schema.json")
+    return Validator(schema, format_checker=jsonschema.FormatChecker(["date"]))
+
+
+def contains(whole: Any, part: Any) -> bool:
+    """Tell whether everything in a JSON value is also in another, which may have more members."""
+    if isinstance(part, dict):
+        return isinstance(whole, dict) and all(name in whole and contains(whole[name], part[name]) for name in part)
+    if isinstance(part, list):
+        return isinstance(whole, list) and len(whole) == len(part) and all(map(contains, whole, part))
+    return bool(whole == part)
+
+
+def by_name(path: Path) -> str:
+    return path.stem
+
+
+@pytest.mark.parametrize("path", examples.refused(), ids=by_name)
+def test_a_refused_example_has_the_one_problem_that_its_name_says(path):
+    assert [examples.code_of(path)] == [problem.code for problem in examples.problems_of(load(path))]
+
+
+@pytest.mark.parametrize("path", examples.refused(), ids=by_name)
+def test_a_refused_example_uses_only_the_members_that_are_explained(path):
+    """A misspelt member would leave the example valid for another reason than it says."""
+    readme = (SCHEMAS.parent / "README.md").read_text(encoding="utf-8")
+
+    assert load(path).keys() <= examples.MEMBERS
+    assert all(f"`{member}`" in readme for member in load(path))
+
+
+def test_every_code_has_an_example_or_needs_the_running_hub():
+    shown = {examples.code_of(path) for path in examples.refused()}
+
+    assert CATALOGUE.keys() == shown | ONLY_THE_RUNNING_HUB.keys()
+    assert not shown & ONLY_THE_RUNNING_HUB.keys()
+
+
+@pytest.mark.parametrize("path", SUBMITTED, ids=by_name)
+def test_a_valid_example_is_accepted(path):
+    payload = load(path)
+    name = payload.get("via") or payload["from"]
+    lane = path.stem.partition("-")[0]
+    arrival = stage.submitted(stage.signed(path.read_bytes(), name, typ=stage.TYPS[lane]), name, lane=lane)
+
+    if lane == "document":
+        assert isinstance(decide(arrival, stage.directory(), stage.POLICY, stage.NOW), Accept)
+    else:
+        assert isinstance(decide_receipt(arrival, stage.directory(), stage.NOW), Answered)
+
+
+def test_a_token_of_exactly_256_kib_is_not_too_large():
+    """The example of E101 is one byte larger."""
+    example = load(stage.EXAMPLES / "refused" / "E101-body-over-256-kib.json")
+    example["body"]["times"] = MAX_TOKEN_BYTES
+
+    assert [problem.code for problem in examples.problems_of(example)] == ["E102"]
+
+
+@pytest.mark.parametrize("path", VALID, ids=by_name)
+def test_a_valid_example_obeys_the_published_schema(path):
+    validator(SCHEMA_NAMES[path.stem.partition("-")[0]]).validate(load(path))
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in examples.refused() if path.name.startswith(("E406", "E502"))], ids=by_name
+)
+def test_the_published_schema_refuses_what_the_hub_refuses_for_its_form(path):
+    """So an integrator finds such a mistake without the hub."""
+    example = load(path)
+    payload = examples.payload_of(example) if "like" in example else json.loads(example["payload_text"])
+    lane = example.get("like", "document").partition("-")[0]
+
+    assert not validator(SCHEMA_NAMES[lane]).is_valid(payload)
+
+
+@pytest.mark.parametrize("path", [path for path in VALID if path.stem != "directory"], ids=by_name)
+def test_an_example_survives_being_read_and_written(path):
+    model = MODELS[path.stem.partition("-")[0]]
+
+    read = model.model_validate_json(path.read_bytes())
+
+    assert read == model.model_validate_json(read.to_json())
+    assert contains(json.loads(read.to_json()), load(path))
