@@ -9,14 +9,17 @@ that publish, and acknowledgements must not wait behind them.
 
 import asyncio
 import random
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 from ssl import SSLContext
 from typing import Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import aiormq
+import aiormq.channel
 from aiormq.abc import AbstractChannel
+from aiormq.exceptions import ChannelInvalidStateError
 
 from hub.broker.errors import BROKER_ERRORS, translated
 from hub.broker.properties import tolerate_unreadable_properties
@@ -76,8 +79,17 @@ class Connection:
             connection = await self._connected()
             # The library's own choice of a number only ever grows, past the `channel_max` of the broker.
             number = next(number for number in count(1) if number not in connection.channels)
+            channel = _Channel(connection, number, publisher_confirms=confirms, on_return_raises=confirms)
+            connection.channels[number] = channel
             async with asyncio.timeout(self._connect_timeout_s):
-                return await connection.channel(number, publisher_confirms=confirms, on_return_raises=confirms)
+                await channel.open()
+            return channel
+
+    @property
+    def user(self) -> str | None:
+        """The broker user that the URL names; absent when a certificate tells the broker."""
+        user = urlsplit(self._url).username
+        return None if user is None else unquote(user)
 
     async def is_blocked(self) -> bool:
         """Tell whether the broker has stopped reading from this connection; it says so at the first publish only."""
@@ -130,6 +142,22 @@ class Connection:
         self._failures += 1
         self._failure = failure
         self._retry_at = asyncio.get_running_loop().time() + wait_s * _JITTER.uniform(0.5, 1.0)
+
+
+class _Channel(aiormq.channel.Channel):
+    """A channel that is silent from the moment that the broker closes it.
+
+    The library goes on publishing for some turns of the event loop, and the broker punishes a publish on a closed
+    channel by closing the connection with all other channels.
+    """
+
+    @property
+    @asynccontextmanager
+    async def lock(self) -> AsyncGenerator[None, None]:
+        async with super().lock:
+            if self._close_exception is not None:
+                raise ChannelInvalidStateError(f"{self!r} closed")
+            yield
 
 
 async def _close(connection: aiormq.Connection) -> None:

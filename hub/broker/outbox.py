@@ -72,17 +72,14 @@ class Outbox:
     """Channels with publisher confirms on one connection.
 
     Args:
-        connection: A connection that nothing consumes on.
-        user: The hub's own broker user, which the broker vouches for to the recipients.
+        connection: A connection that nothing consumes on; the broker vouches to the recipients for its user.
         channels: How many to spread the recipients over.
         confirm_timeout_s: Longest wait for the confirms of one `publish`.
     """
 
-    def __init__(
-        self, connection: Connection, *, user: str, channels: int = 4, confirm_timeout_s: float = 10.0
-    ) -> None:
+    def __init__(self, connection: Connection, *, channels: int = 4, confirm_timeout_s: float = 10.0) -> None:
         self._connection = connection
-        self._user = user
+        self._user = connection.user
         self._confirm_timeout_s = confirm_timeout_s
         self._lanes = [_Lane(connection) for _ in range(channels)]
         self._single_file = _Lane(connection)
@@ -156,7 +153,7 @@ class _Lane:
                 self._channel = await self._connection.channel(confirms=True)
             return self._channel
 
-    async def publish(self, posting: Posting, user: str, deadline: float) -> Outcome:
+    async def publish(self, posting: Posting, user: str | None, deadline: float) -> Outcome:
         try:
             async with asyncio.timeout_at(deadline), self._room:
                 return await publish_on(await self.channel(), posting, user)
@@ -166,7 +163,7 @@ class _Lane:
             return "unsure"
 
 
-async def publish_on(channel: AbstractChannel, posting: Posting, user: str) -> Outcome:
+async def publish_on(channel: AbstractChannel, posting: Posting, user: str | None) -> Outcome:
     """Publish one message and wait for its confirm, as long as the caller lets it.
 
     Raises:
