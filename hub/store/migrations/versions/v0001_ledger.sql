@@ -1,6 +1,7 @@
 -- The ledger of the axis. Signed bytes are kept once and never changed; every change of a delivery is an event.
 
--- Signed objects: documents, receipts, notices, by SHA-256 of their signing input.
+-- Signed objects: documents, receipts, notices, by SHA-256 of their signing input. What refers to them is checked at
+-- the commit, so a transaction may first find out what is new.
 CREATE TABLE signed_objects (
     object_id bytea PRIMARY KEY CHECK (length(object_id) = 32),
     typ       text  NOT NULL,
@@ -10,7 +11,7 @@ CREATE TABLE signed_objects (
 ALTER TABLE signed_objects ALTER COLUMN token SET STORAGE EXTERNAL;
 
 CREATE TABLE documents (
-    document_id     bytea PRIMARY KEY REFERENCES signed_objects (object_id),
+    document_id     bytea PRIMARY KEY REFERENCES signed_objects (object_id) DEFERRABLE INITIALLY DEFERRED,
     sender          text        NOT NULL,
     envelope_id     uuid        NOT NULL,
     via             text,
@@ -27,12 +28,12 @@ CREATE TABLE documents (
     accepted_at     timestamptz NOT NULL,
     recipients      integer     NOT NULL CHECK (recipients > 0),
     directory_epoch bigint      NOT NULL,
-    UNIQUE (sender, envelope_id)
+    UNIQUE (envelope_id, sender)
 );
-CREATE INDEX documents_by_number ON documents (printed_number);
+CREATE INDEX documents_by_number ON documents (lower(printed_number));
 CREATE INDEX documents_by_time ON documents (accepted_at);
 
--- One signed object for one recipient. Documents are answered by receipts; letters (receipts passed on, notices) are
+-- One signed object for one recipient; the id is a function of both, so it keeps them unique. Documents are answered by receipts; letters (receipts passed on, notices) are
 -- not, and end as routed.
 CREATE TABLE deliveries (
     delivery_id     uuid PRIMARY KEY,
@@ -51,11 +52,13 @@ CREATE TABLE deliveries (
     next_attempt_at timestamptz,
     receipt_due_at  timestamptz,
     expires_at      timestamptz NOT NULL,
-    UNIQUE (object_id, recipient),
     CHECK ((state = 'pending') = (next_attempt_at IS NOT NULL)),
     CHECK (state = 'routed' OR receipt_due_at IS NULL)
 );
-CREATE INDEX deliveries_pending ON deliveries (urgency DESC, next_attempt_at) WHERE state = 'pending';
+-- A queue in a table: every state a delivery passes leaves a dead row behind.
+ALTER TABLE deliveries SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
+CREATE INDEX deliveries_by_object ON deliveries (object_id);
+CREATE INDEX deliveries_pending ON deliveries (urgency, next_attempt_at) WHERE state = 'pending';
 CREATE INDEX deliveries_awaiting_receipt ON deliveries (receipt_due_at) WHERE receipt_due_at IS NOT NULL;
 CREATE INDEX deliveries_by_end_of_life ON deliveries (expires_at)
     WHERE state IN ('pending', 'held') OR receipt_due_at IS NOT NULL;
@@ -63,13 +66,13 @@ CREATE INDEX deliveries_dead ON deliveries (changed_at) WHERE state = 'dead';
 
 -- Receipts by their identity: a receipt that comes again changes nothing.
 CREATE TABLE receipts (
-    receipt_id  bytea PRIMARY KEY REFERENCES signed_objects (object_id),
+    receipt_id  bytea PRIMARY KEY REFERENCES signed_objects (object_id) DEFERRABLE INITIALLY DEFERRED,
     recipient   text        NOT NULL,
     sender      text,
     received_at timestamptz NOT NULL
 );
 
--- Documents whose proven signer was refused.
+-- Documents whose proven signer was refused, with the notice that told it: the answer to the same document again.
 CREATE TABLE refusals (
     document_id bytea PRIMARY KEY CHECK (length(document_id) = 32),
     signer      text        NOT NULL,
@@ -77,10 +80,14 @@ CREATE TABLE refusals (
     code        text        NOT NULL,
     problems    jsonb       NOT NULL,
     body        bytea       NOT NULL,
+    notice_id   bytea REFERENCES signed_objects (object_id) DEFERRABLE INITIALLY DEFERRED,
     refused_at  timestamptz NOT NULL
 );
+CREATE INDEX refusals_by_envelope ON refusals (envelope_id);
+CREATE INDEX refusals_by_time ON refusals (refused_at);
 
 -- Submissions put aside for a person. Of a body beyond the size of an envelope the beginning is kept, with its digest.
+-- The claimed id is the identity of what the bytes pretend to be; nobody has proven it.
 CREATE TABLE parked (
     parked_id    bytea PRIMARY KEY CHECK (length(parked_id) = 32),
     broker_user  text,
@@ -91,9 +98,11 @@ CREATE TABLE parked (
     body         bytea       NOT NULL,
     body_length  bigint      NOT NULL,
     body_sha256  bytea       NOT NULL,
+    claimed_id   bytea       NOT NULL,
     parked_at    timestamptz NOT NULL
 );
 CREATE INDEX parked_by_time ON parked (parked_at);
+CREATE INDEX parked_by_claim ON parked (claimed_id);
 
 -- Who, when, what, why. Append-only: the hub's role may insert and read, nothing else.
 CREATE TABLE ledger (
@@ -152,15 +161,28 @@ CREATE TABLE directory_certificates (
 );
 
 -- The role that the hub's processes take on. It can neither rewrite the ledger nor delete anything that was accepted.
+-- Roles belong to the whole cluster, so another database may be making this one at the same moment.
 DO $$
 BEGIN
-    CREATE ROLE truc_hub NOLOGIN;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'truc_hub') THEN
+        CREATE ROLE truc_hub NOLOGIN;
+    END IF;
 EXCEPTION
-    WHEN duplicate_object THEN NULL;
-    WHEN unique_violation THEN NULL;
+    WHEN duplicate_object OR unique_violation THEN NULL;
+END
+$$;
+DO $$
+BEGIN
+    IF NOT pg_has_role('truc_hub', 'MEMBER') THEN
+        GRANT truc_hub TO CURRENT_USER;
+    END IF;
 END
 $$;
 GRANT USAGE ON SCHEMA public TO truc_hub;
-GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO truc_hub;
-GRANT UPDATE ON deliveries TO truc_hub;
+GRANT SELECT, INSERT ON
+    signed_objects, documents, deliveries, receipts, refusals, parked, ledger,
+    directory_epochs, directory_agencies, directory_platforms, directory_mandates, directory_certificates
+    TO truc_hub;
+GRANT UPDATE (state, attempts, code, changed_at, next_attempt_at, receipt_due_at) ON deliveries TO truc_hub;
 GRANT UPDATE ON directory_agencies, directory_platforms, directory_mandates, directory_certificates TO truc_hub;
+GRANT SELECT ON alembic_version, applied_revisions TO truc_hub;

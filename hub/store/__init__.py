@@ -1,0 +1,1 @@
+"""The ledger in PostgreSQL; the only place that speaks to it."""

@@ -1,0 +1,242 @@
+"""What the methods of the store write alike: events, letters, pending deliveries, and changes of deliveries.
+
+A method collects its `Entries` while it decides, and writes them at the end of its transaction: one statement for each
+table, whatever the size of the batch.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import asyncpg
+
+from hub.core.delivery import Delivery, Transition
+from hub.core.letter import Letter
+from hub.core.verdict import Accept
+from hub.store.pool import Connection
+from schemas.envelope import ENVELOPE_TYP, URGENCIES
+from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
+
+PENDING_CHANNEL: Final = "truc_pending"
+
+
+@dataclass(slots=True)
+class Entries:
+    """What one transaction is going to write at one moment.
+
+    Attributes:
+        now: The moment.
+    """
+
+    now: datetime
+    _objects: dict[DocumentId, tuple[bytes, str, bytes]] = field(default_factory=dict)
+    _events: list[tuple[Any, ...]] = field(default_factory=list)
+    _deliveries: list[tuple[Any, ...]] = field(default_factory=list)
+    _changes: dict[DeliveryId, tuple[str, Transition]] = field(default_factory=dict)
+
+    def event(
+        self,
+        event: str,
+        actor: str,
+        *,
+        object_id: DocumentId | None = None,
+        delivery_id: DeliveryId | None = None,
+        code: str | None = None,
+        state: str | None = None,
+        detail: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Note an event for the ledger."""
+        self._events.append((event, actor, object_id and to_bytes(object_id), delivery_id, code, state, detail or None))
+
+    def keep(self, object_id: DocumentId, typ: str, token: bytes) -> None:
+        """Note signed bytes; the same object is kept once."""
+        self._objects[object_id] = to_bytes(object_id), typ, token
+
+    def post(self, letter: Letter) -> None:
+        """Note a letter and its pending delivery."""
+        self.keep(letter.object_id, letter.typ, letter.token)
+        self._deliveries.append(
+            (
+                letter.delivery_id,
+                to_bytes(letter.object_id),
+                letter.typ,
+                letter.from_,
+                letter.to,
+                None,
+                0,
+                letter.expires_at,
+            )
+        )
+
+    def deliver(self, accept: Accept) -> None:
+        """Note a document and one pending delivery for each addressee."""
+        self.keep(accept.document_id, ENVELOPE_TYP, accept.token)
+        object_id, envelope = to_bytes(accept.document_id), accept.envelope
+        urgency = URGENCIES.index(envelope.doc.urgency)
+        expires_at = to_datetime(envelope.expires)
+        self._deliveries.extend(
+            (
+                accept.delivery_id(addressee),
+                object_id,
+                ENVELOPE_TYP,
+                envelope.from_,
+                addressee.code,
+                addressee.tier,
+                urgency,
+                expires_at,
+            )
+            for addressee in accept.addressees
+        )
+
+    def change(self, transition: Transition, actor: str, **facts: Any) -> Delivery:
+        """Note a change of a locked delivery; returns the delivery as it is then.
+
+        Args:
+            transition: The change; one delivery may be changed several times.
+            actor: Who caused it.
+            facts: Further facts for people, kept with the event.
+        """
+        before = transition.delivery
+        read_as, _ = self._changes.get(before.delivery_id, (before.state, transition))
+        self._changes[before.delivery_id] = read_as, transition
+        if transition.detail is not None:
+            facts["reason"] = transition.detail
+        self.event(
+            transition.event,
+            actor,
+            object_id=before.object_id,
+            delivery_id=before.delivery_id,
+            code=transition.code,
+            state=transition.state,
+            detail=facts,
+        )
+        if transition.letter is not None:
+            self.post(transition.letter)
+        return replace(before, state=transition.state, attempts=transition.attempts)
+
+    async def write(self, connection: Connection) -> None:
+        """Write everything that was noted."""
+        await self._write_changes(connection)
+        if self._objects:
+            await connection.execute(_ADD_OBJECTS, *columns(row for _, row in sorted(self._objects.items())))
+        if self._deliveries:
+            await connection.execute(_ADD_DELIVERIES, *columns(self._deliveries), self.now)
+        if self._events:
+            await connection.execute(_ADD_EVENTS, *columns(self._events), self.now)
+        if self._deliveries or any(transition.next_attempt_at == self.now for _, transition in self._changes.values()):
+            await connection.execute(_RING, PENDING_CHANNEL)
+
+    async def _write_changes(self, connection: Connection) -> None:
+        if not self._changes:
+            return
+        rows = [
+            (
+                delivery_id,
+                read_as,
+                transition.state,
+                transition.attempts,
+                transition.code,
+                transition.next_attempt_at,
+                transition.receipt_due_at,
+            )
+            for delivery_id, (read_as, transition) in self._changes.items()
+        ]
+        done = await connection.execute(_CHANGE_DELIVERIES, *columns(rows), self.now)
+        if done != f"UPDATE {len(rows)}":
+            raise AssertionError(f"{done} for {len(rows)} deliveries: one was changed without being locked")
+
+
+# Signed bytes, once for each identity.
+_ADD_OBJECTS: Final = """
+INSERT INTO signed_objects (object_id, typ, token)
+SELECT object_id, typ, token
+FROM unnest($1::bytea[], $2::text[], $3::bytea[]) AS incoming (object_id, typ, token)
+ON CONFLICT DO NOTHING
+"""
+
+# What is owed to recipients from now on.
+_ADD_DELIVERIES: Final = """
+INSERT INTO deliveries (
+    delivery_id, object_id, typ, sender, recipient, recipient_tier, urgency, expires_at,
+    state, created_at, changed_at, next_attempt_at
+)
+SELECT delivery_id, object_id, typ, sender, recipient, recipient_tier, urgency, expires_at, 'pending', $9, $9, $9
+FROM unnest(
+    $1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::smallint[], $8::timestamptz[]
+) AS incoming (delivery_id, object_id, typ, sender, recipient, recipient_tier, urgency, expires_at)
+ON CONFLICT DO NOTHING
+"""
+
+# Changes of deliveries that this transaction has locked; the state that was read guards against any other.
+_CHANGE_DELIVERIES: Final = """
+UPDATE deliveries AS delivery
+SET state = change.state, attempts = change.attempts, code = change.code, changed_at = $8,
+    next_attempt_at = change.next_attempt_at, receipt_due_at = change.receipt_due_at
+FROM unnest(
+    $1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::timestamptz[], $7::timestamptz[]
+) AS change (delivery_id, read_as, state, attempts, code, next_attempt_at, receipt_due_at)
+WHERE delivery.delivery_id = change.delivery_id AND delivery.state = change.read_as
+"""
+
+# Who, when, what, why.
+_ADD_EVENTS: Final = """
+INSERT INTO ledger (event, actor, document_id, delivery_id, code, state, detail, at)
+SELECT event, actor, document_id, delivery_id, code, state, detail, $8
+FROM unnest(
+    $1::text[], $2::text[], $3::bytea[], $4::uuid[], $5::text[], $6::text[], $7::jsonb[]
+) AS incoming (event, actor, document_id, delivery_id, code, state, detail)
+"""
+
+# Tells the dispatchers that there is something to do; sent with the commit, once for each transaction.
+_RING: Final = "SELECT pg_notify($1, '')"
+
+DELIVERY_COLUMNS: Final = "delivery_id, object_id, typ, sender, recipient, state, attempts, expires_at"
+
+
+def delivery_of(row: asyncpg.Record) -> Delivery:
+    """Read the `DELIVERY_COLUMNS` of a row."""
+    return Delivery(
+        delivery_id=row["delivery_id"],
+        object_id=DocumentId(row["object_id"].hex()),
+        typ=row["typ"],
+        sender=AgencyCode(row["sender"]),
+        recipient=AgencyCode(row["recipient"]),
+        state=row["state"],
+        attempts=row["attempts"],
+        expires_at=row["expires_at"],
+    )
+
+
+# Locks deliveries in the order of their ids, so that two transactions never wait for each other.
+_LOCK_DELIVERIES: Final = f"""
+SELECT {DELIVERY_COLUMNS}
+FROM deliveries
+WHERE delivery_id = ANY($1::uuid[])
+ORDER BY delivery_id
+FOR UPDATE
+"""  # noqa: S608 - a constant
+
+
+async def lock_deliveries(connection: Connection, ids: Iterable[DeliveryId]) -> dict[DeliveryId, Delivery]:
+    """Lock deliveries until the end of the transaction; those that do not exist are left out."""
+    wanted = list(ids)
+    if not wanted:
+        return {}
+    rows = await connection.fetch(_LOCK_DELIVERIES, wanted)
+    return {delivery.delivery_id: delivery for delivery in map(delivery_of, rows)}
+
+
+def columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
+    """Turn rows into one array for each column, as `unnest` takes them; there must be a row."""
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def to_bytes(object_id: DocumentId) -> bytes:
+    """Write an identity as the tables keep it."""
+    return bytes.fromhex(object_id)
+
+
+def to_datetime(seconds: int) -> datetime:
+    """Write a moment of the wire as the tables keep it."""
+    return datetime.fromtimestamp(seconds, UTC)

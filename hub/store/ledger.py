@@ -1,0 +1,479 @@
+"""Writes what was decided: documents taken over, receipts, returns, deadlines.
+
+Every method is one transaction with a fixed number of statements, whatever the size of its batch. An insert that finds
+its key taken returns no row, and nothing that follows from it is written: that is all that makes repetitions harmless.
+
+Locks are taken in one order everywhere: documents, refusals, parked submissions and receipts by their keys, then
+deliveries by their ids.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Final, Literal, Protocol, assert_never
+
+import asyncpg
+
+from hub.core.delivery import Delivery, Transition
+from hub.core.letter import Letter
+from hub.core.settlement import ReceiptSettlement
+from hub.core.submission import Submission
+from hub.core.verdict import Accept, Answered, Park, ReceiptVerdict, Refuse, Verdict
+from hub.store.entries import DELIVERY_COLUMNS, Entries, columns, delivery_of, lock_deliveries, to_bytes, to_datetime
+from hub.store.pool import Connection, Pool
+from schemas.envelope import URGENCIES
+from schemas.identifiers import DeliveryId, DocumentId
+from schemas.receipt import RECEIPT_TYP
+from schemas.signing import MAX_TOKEN_BYTES, identity
+
+MAX_KEPT_BYTES: Final = MAX_TOKEN_BYTES
+"""Of a parked body; the rest is described by length and digest."""
+
+Actor = Literal["intake", "receipts", "returns", "reconcile"]
+
+
+class Decision(Protocol):
+    """A verdict with the notice that goes out because of it."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """What was decided."""
+
+    @property
+    def notice(self) -> Letter | None:
+        """What the sender is told."""
+
+
+Decided = tuple[Refuse, Letter | None]
+PutAside = tuple[Park, Letter | None]
+
+
+class PostgresLedger:
+    """The ledger, for all loops but dispatch.
+
+    Args:
+        pool: Where to write.
+        batch_size: Most deliveries that one turn of reconciling settles.
+    """
+
+    def __init__(self, pool: Pool, *, batch_size: int = 250) -> None:
+        self._pool = pool
+        self._batch_size = batch_size
+
+    async def record(self, decisions: Sequence[Decision], now: datetime) -> Sequence[Accept]:
+        """Write a batch of verdicts; what is known already changes nothing.
+
+        Returns:
+            The documents that were not written because their sender used the id before for other bytes, here or
+            earlier in the batch.
+
+        Raises:
+            Unavailable: When the database does not answer; the batch may or may not be written, and comes again.
+            Unstorable: When the database cannot hold a value; nothing of the batch is written.
+        """
+        accepts: list[Accept] = []
+        refusals: list[Decided] = []
+        parked: list[PutAside] = []
+        for decision in decisions:
+            match decision.verdict:
+                case Accept() as verdict:
+                    accepts.append(verdict)
+                case Refuse() as verdict:
+                    refusals.append((verdict, decision.notice))
+                case Park() as verdict:
+                    parked.append((verdict, decision.notice))
+                case _:
+                    assert_never(decision.verdict)
+        entries = Entries(now)
+        async with self._pool.transaction() as connection:
+            conflicts = await _accept(connection, accepts, entries)
+            await _refuse(connection, refusals, entries)
+            await _park(connection, parked, "intake", entries)
+            await entries.write(connection)
+        return conflicts
+
+    async def record_receipts(
+        self,
+        verdicts: Sequence[ReceiptVerdict],
+        settle: Callable[[Answered, Mapping[DeliveryId, Delivery]], ReceiptSettlement],
+        now: datetime,
+    ) -> None:
+        """Write a batch of receipts; one that is known already changes nothing.
+
+        Raises:
+            Unavailable: When the database does not answer; the batch may or may not be written, and comes again.
+            Unstorable: When the database cannot hold a value; nothing of the batch is written.
+        """
+        parked: list[PutAside] = [(verdict, None) for verdict in verdicts if isinstance(verdict, Park)]
+        entries = Entries(now)
+        async with self._pool.transaction() as connection:
+            new = await _add_receipts(connection, [item for item in verdicts if isinstance(item, Answered)], entries)
+            answers = [answer.delivery_id for answered in new for answer in answered.receipt.answers]
+            deliveries = await lock_deliveries(connection, answers)
+            for answered in new:
+                settlement = settle(answered, deliveries)
+                deliveries |= _answer(answered, settlement, deliveries, entries)
+                if settlement.forward is not None:
+                    entries.post(settlement.forward)
+                if settlement.park is not None:
+                    parked.append((settlement.park, None))
+            await _park(connection, parked, "receipts", entries)
+            await entries.write(connection)
+
+    async def record_returns(
+        self,
+        returned: Sequence[DeliveryId],
+        parked: Sequence[Park],
+        settle: Callable[[Delivery], Transition | None],
+        now: datetime,
+    ) -> None:
+        """Write what the broker put aside; a delivery that nobody knows is left out.
+
+        Raises:
+            Unavailable: When the database does not answer; the batch may or may not be written, and comes again.
+            Unstorable: When the database cannot hold a value; nothing of the batch is written.
+        """
+        entries = Entries(now)
+        async with self._pool.transaction() as connection:
+            deliveries = await lock_deliveries(connection, returned)
+            for delivery_id in returned:
+                delivery = deliveries.get(delivery_id)
+                transition = settle(delivery) if delivery is not None else None
+                if transition is not None:
+                    deliveries[delivery_id] = entries.change(transition, "returns")
+            await _park(connection, [(park, None) for park in parked], "returns", entries)
+            await entries.write(connection)
+
+    async def resettle(
+        self, deadline: Literal["overdue", "expired"], settle: Callable[[Delivery], Transition], now: datetime
+    ) -> int:
+        """Settle a batch of deliveries past a deadline, oldest first; returns how many there were.
+
+        Deliveries that another process holds are left to it, or to the next turn.
+
+        Raises:
+            Unavailable: When the database does not answer.
+        """
+        entries = Entries(now)
+        async with self._pool.transaction() as connection:
+            query = _CLAIM_OVERDUE if deadline == "overdue" else _CLAIM_EXPIRED
+            late = [delivery_of(row) for row in await connection.fetch(query, now, self._batch_size)]
+            for transition in await asyncio.to_thread(lambda: [settle(delivery) for delivery in late]):  # signs notices
+                entries.change(transition, "reconcile")
+            await entries.write(connection)
+        return len(late)
+
+
+# Documents that are new. One whose identity is known, or whose sender has used its id before, finds a key taken.
+# Sorted by sender and id, on which all who send the same document agree, so that no two batches wait crosswise.
+_ADD_DOCUMENTS: Final = """
+INSERT INTO documents (
+    document_id, sender, envelope_id, via, sender_tier, action, refs, printed_number, kind, subject, issued_on,
+    urgency, created_at, expires_at, recipients, directory_epoch, accepted_at
+)
+SELECT
+    document_id, sender, envelope_id, via, sender_tier, action, string_to_array(refs, ',')::bytea[], printed_number,
+    kind, subject, issued_on::date, urgency, created_at, expires_at, recipients, directory_epoch, $17
+FROM unnest(
+    $1::bytea[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+    $10::text[], $11::text[], $12::smallint[], $13::timestamptz[], $14::timestamptz[], $15::integer[], $16::bigint[]
+) AS incoming (
+    document_id, sender, envelope_id, via, sender_tier, action, refs, printed_number, kind,
+    subject, issued_on, urgency, created_at, expires_at, recipients, directory_epoch
+)
+ORDER BY sender, envelope_id
+ON CONFLICT DO NOTHING
+RETURNING document_id
+"""
+
+
+async def _accept(connection: Connection, accepts: Sequence[Accept], entries: Entries) -> list[Accept]:
+    """Take documents over; returns the conflicts."""
+    if not accepts:
+        return []
+    # The first in the batch stands for its id; the others are repetitions of it, or conflicts.
+    first = {(accept.envelope.from_, accept.envelope.id): accept for accept in reversed(accepts)}
+    rows = await connection.fetch(_ADD_DOCUMENTS, *columns(map(_document_row, first.values())), entries.now)
+    new = {_document_id(row) for row in rows}
+    rest = []
+    for accept in accepts:
+        if accept.document_id not in new:
+            rest.append(accept)
+            continue
+        new.remove(accept.document_id)
+        entries.deliver(accept)
+        entries.event(
+            "document.accepted",
+            "intake",
+            object_id=accept.document_id,
+            detail={
+                "recipients": [addressee.code for addressee in accept.addressees],
+                "directory_epoch": accept.directory_epoch,
+            },
+        )
+    known = await _accepted(connection, [accept.document_id for accept in rest])
+    for accept in rest:
+        if accept.document_id in known and not accept.redelivered:
+            _note_duplicate(accept.document_id, entries)
+    return [accept for accept in rest if accept.document_id not in known]
+
+
+def _document_row(accept: Accept) -> tuple[object, ...]:
+    envelope, doc = accept.envelope, accept.envelope.doc
+    return (
+        to_bytes(accept.document_id),
+        envelope.from_,
+        envelope.id,
+        envelope.via,
+        accept.sender_tier,
+        envelope.action,
+        ",".join(rf"\x{ref}" for ref in envelope.ref),
+        doc.printed_number,
+        doc.kind,
+        doc.subject,
+        doc.issued_on,
+        URGENCIES.index(doc.urgency),
+        to_datetime(envelope.created),
+        to_datetime(envelope.expires),
+        len(accept.addressees),
+        accept.directory_epoch,
+    )
+
+
+# Which of these documents the hub has taken over.
+_ACCEPTED: Final = "SELECT document_id FROM documents WHERE document_id = ANY($1::bytea[])"
+
+
+async def _accepted(connection: Connection, ids: Iterable[DocumentId]) -> set[DocumentId]:
+    wanted = [to_bytes(document_id) for document_id in ids]
+    if not wanted:
+        return set()
+    return {_document_id(row) for row in await connection.fetch(_ACCEPTED, wanted)}
+
+
+def _document_id(row: asyncpg.Record) -> DocumentId:
+    return DocumentId(row["document_id"].hex())
+
+
+def _note_duplicate(document_id: DocumentId, entries: Entries) -> None:
+    entries.event("document.duplicate", "intake", object_id=document_id, code="N604")
+
+
+# Refusals of documents that were not refused before.
+_ADD_REFUSALS: Final = """
+INSERT INTO refusals (document_id, signer, envelope_id, code, problems, body, notice_id, refused_at)
+SELECT document_id, signer, envelope_id, code, problems, body, notice_id, $8
+FROM unnest($1::bytea[], $2::text[], $3::uuid[], $4::text[], $5::jsonb[], $6::bytea[], $7::bytea[])
+    AS incoming (document_id, signer, envelope_id, code, problems, body, notice_id)
+ORDER BY document_id
+ON CONFLICT DO NOTHING
+RETURNING document_id
+"""
+
+
+async def _refuse(connection: Connection, refusals: Sequence[Decided], entries: Entries) -> None:
+    """Write refusals; who sends a refused document again gets the first answer again."""
+    if not refusals:
+        return
+    # What was taken over stays so, even if the same bytes would be refused today.
+    known = await _accepted(connection, (refuse.document_id for refuse, _ in refusals))
+    first = {refuse.document_id: (refuse, notice) for refuse, notice in reversed(refusals)}
+    candidates = [decided for document_id, decided in first.items() if document_id not in known]
+    new: set[DocumentId] = set()
+    if candidates:
+        rows = await connection.fetch(_ADD_REFUSALS, *columns(map(_refusal_row, candidates)), entries.now)
+        new = {_document_id(row) for row in rows}
+    again = []
+    for refuse, notice in refusals:
+        if refuse.document_id in new:
+            new.remove(refuse.document_id)
+            _note_refusal(refuse, notice, entries)
+        elif refuse.submission.redelivered:
+            continue
+        elif refuse.document_id in known:
+            _note_duplicate(refuse.document_id, entries)
+        else:
+            again.append(refuse.document_id)
+    await _answer_again(connection, again, entries)
+
+
+def _refusal_row(decided: Decided) -> tuple[object, ...]:
+    refuse, notice = decided
+    return (
+        to_bytes(refuse.document_id),
+        refuse.signer,
+        refuse.envelope_id,
+        refuse.problems[0].code,
+        [asdict(problem) for problem in refuse.problems],
+        refuse.submission.body,
+        notice and to_bytes(notice.object_id),
+    )
+
+
+def _note_refusal(refuse: Refuse, notice: Letter | None, entries: Entries) -> None:
+    entries.event(
+        "document.refused",
+        "intake",
+        object_id=refuse.document_id,
+        code=refuse.problems[0].code,
+        detail={"signer": refuse.signer, "codes": [problem.code for problem in refuse.problems]},
+    )
+    if notice is not None:
+        entries.post(notice)
+
+
+# The notices of refused documents, as far as they have gone out.
+_LOCK_NOTICES: Final = f"""
+SELECT {DELIVERY_COLUMNS}
+FROM deliveries
+WHERE object_id IN (SELECT notice_id FROM refusals WHERE document_id = ANY($1::bytea[])) AND state = 'routed'
+ORDER BY delivery_id
+FOR UPDATE
+"""  # noqa: S608 - a constant
+
+
+async def _answer_again(connection: Connection, ids: Sequence[DocumentId], entries: Entries) -> None:
+    if not ids:
+        return
+    for row in await connection.fetch(_LOCK_NOTICES, [to_bytes(document_id) for document_id in ids]):
+        transition = Transition(
+            delivery_of(row), "delivery.repeated", "pending", 0, code="N604", next_attempt_at=entries.now
+        )
+        entries.change(transition, "intake")
+
+
+# Submissions that were not parked before.
+_ADD_PARKED: Final = """
+INSERT INTO parked (
+    parked_id, broker_user, routing_key, message_id, code, problems, body, body_length, body_sha256, claimed_id, parked_at
+)
+SELECT
+    parked_id, broker_user, routing_key, message_id, code, problems, body, body_length, body_sha256, claimed_id, $11
+FROM unnest(
+    $1::bytea[], $2::text[], $3::text[], $4::text[], $5::text[], $6::jsonb[], $7::bytea[], $8::bigint[], $9::bytea[],
+    $10::bytea[]
+) AS incoming (
+    parked_id, broker_user, routing_key, message_id, code, problems, body, body_length, body_sha256, claimed_id
+)
+ORDER BY parked_id
+ON CONFLICT DO NOTHING
+RETURNING parked_id
+"""
+
+
+async def _park(connection: Connection, parked: Sequence[PutAside], actor: Actor, entries: Entries) -> None:
+    """Put submissions aside."""
+    if not parked:
+        return
+    first = {parked_id_of(park.submission): (park, notice) for park, notice in reversed(parked)}
+    rows = [_parked_row(parked_id, park) for parked_id, (park, _) in first.items()]
+    for row in await connection.fetch(_ADD_PARKED, *columns(rows), entries.now):
+        park, notice = first[row["parked_id"]]
+        entries.event(
+            "submission.parked",
+            actor,
+            code=park.problems[0].code,
+            detail={
+                "parked": row["parked_id"].hex(),
+                "user": park.submission.user,
+                "codes": [problem.code for problem in park.problems],
+            },
+        )
+        if notice is not None:
+            entries.post(notice)
+
+
+def parked_id_of(submission: Submission) -> bytes:
+    """Name an arrival by what it brought and how it came, so that the broker's repetition is the same one."""
+    digest = hashlib.sha256()
+    for item in (submission.user, submission.routing_key, submission.message_id):
+        text = b"" if item is None else b"+" + item.encode(errors="surrogatepass")
+        digest.update(len(text).to_bytes(4) + text)
+    digest.update(submission.body)
+    return digest.digest()
+
+
+def _parked_row(parked_id: bytes, park: Park) -> tuple[object, ...]:
+    submission = park.submission
+    return (
+        parked_id,
+        submission.user,
+        submission.routing_key,
+        submission.message_id,
+        park.problems[0].code,
+        [asdict(problem) for problem in park.problems],
+        submission.body[:MAX_KEPT_BYTES],
+        len(submission.body),
+        hashlib.sha256(submission.body).digest(),
+        to_bytes(identity(submission.body)),
+    )
+
+
+# Receipts that did not come before.
+_ADD_RECEIPTS: Final = """
+INSERT INTO receipts (receipt_id, recipient, sender, received_at)
+SELECT receipt_id, recipient, sender, $4
+FROM unnest($1::bytea[], $2::text[], $3::text[]) AS incoming (receipt_id, recipient, sender)
+ORDER BY receipt_id
+ON CONFLICT DO NOTHING
+RETURNING receipt_id
+"""
+
+
+async def _add_receipts(connection: Connection, answered: Sequence[Answered], entries: Entries) -> list[Answered]:
+    """Write receipts; returns those that are new, in their order."""
+    if not answered:
+        return []
+    first = {item.receipt_id: item for item in reversed(answered)}
+    rows = [(to_bytes(item.receipt_id), item.receipt.from_, item.receipt.to) for item in first.values()]
+    new = {row["receipt_id"].hex() for row in await connection.fetch(_ADD_RECEIPTS, *columns(rows), entries.now)}
+    fresh = [item for item in reversed(first.values()) if item.receipt_id in new]
+    for item in fresh:
+        entries.keep(item.receipt_id, RECEIPT_TYP, item.token)
+    return fresh
+
+
+def _answer(
+    answered: Answered, settlement: ReceiptSettlement, deliveries: Mapping[DeliveryId, Delivery], entries: Entries
+) -> dict[DeliveryId, Delivery]:
+    """Note what a receipt changes, and which of its answers came too late; returns the changed deliveries."""
+    receipt_id, signer = answered.receipt_id, answered.signer
+    changed = {
+        transition.delivery.delivery_id: entries.change(transition, signer, receipt=receipt_id)
+        for transition in settlement.transitions
+    }
+    disputed = {problem.pointer for problem in settlement.park.problems} if settlement.park is not None else set()
+    for index, answer in enumerate(answered.receipt.answers):
+        if answer.delivery_id in changed or f"/answers/{index}/delivery" in disputed:
+            continue
+        entries.event(
+            "receipt.late",
+            signer,
+            object_id=deliveries[answer.delivery_id].object_id,
+            delivery_id=answer.delivery_id,
+            detail={"receipt": receipt_id, "outcome": answer.outcome},
+        )
+    return changed
+
+
+# Routed deliveries whose receipt is overdue.
+_CLAIM_OVERDUE: Final = f"""
+SELECT {DELIVERY_COLUMNS}
+FROM deliveries
+WHERE receipt_due_at <= $1
+ORDER BY receipt_due_at
+LIMIT $2
+FOR UPDATE SKIP LOCKED
+"""  # noqa: S608 - a constant
+
+# Deliveries that are not settled at the end of their lifetime.
+_CLAIM_EXPIRED: Final = f"""
+SELECT {DELIVERY_COLUMNS}
+FROM deliveries
+WHERE expires_at <= $1 AND (state IN ('pending', 'held') OR receipt_due_at IS NOT NULL)
+ORDER BY expires_at
+LIMIT $2
+FOR UPDATE SKIP LOCKED
+"""  # noqa: S608 - a constant

@@ -1,0 +1,163 @@
+"""Applies the revisions with Alembic over asyncpg."""
+
+import functools
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+from alembic import op
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from hub.core.trouble import Trouble, Unavailable
+from hub.store.errors import translated
+
+_HERE: Final = Path(__file__).parent
+_VERSIONS: Final = _HERE / "versions"
+_TIMEOUT_S: Final = 10.0
+_LOCK: Final = 0x74727563  # "truc", one lock for all replicas
+
+# Digests of the files as they were applied.
+_MAKE_DIGESTS: Final = """
+CREATE TABLE IF NOT EXISTS applied_revisions (
+    revision   text PRIMARY KEY,
+    sha256     text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+)
+"""
+_HAS_DIGESTS: Final = "SELECT to_regclass('applied_revisions') IS NOT NULL"
+_DIGESTS: Final = "SELECT revision, sha256 FROM applied_revisions ORDER BY applied_at, revision"
+_ADD_DIGEST: Final = "INSERT INTO applied_revisions (revision, sha256) VALUES (:revision, :sha256)"
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaStatus:
+    """Where a database stands.
+
+    Attributes:
+        applied: Revisions that are applied, oldest first.
+        pending: Revisions that are missing, oldest first.
+        changed: Applied revisions whose file is another one today.
+        unknown: Applied revisions that this version of the hub does not know.
+    """
+
+    applied: tuple[str, ...]
+    pending: tuple[str, ...]
+    changed: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+def head_revision() -> str:
+    """Name the revision that this version of the hub needs."""
+    return _revisions()[-1]
+
+
+async def upgrade(owner_url: str) -> list[str]:
+    """Apply what is missing, all or nothing; returns the revisions that were applied.
+
+    Args:
+        owner_url: Of a login that owns the database and may create the role `truc_hub`, unless that exists.
+
+    Raises:
+        Trouble: When the database does not answer, an applied file was changed, or the tables are of a newer version.
+    """
+    async with _transaction(owner_url) as connection:
+        return await connection.run_sync(_upgrade)
+
+
+async def status(owner_url: str) -> SchemaStatus:
+    """Say which revisions are applied and which are missing; changes nothing.
+
+    Raises:
+        Unavailable: When the database does not answer.
+    """
+    async with _transaction(owner_url) as connection:
+        return await connection.run_sync(_status)
+
+
+def run_file(revision: str) -> None:
+    """Run the SQL file of a revision; for the modules in `versions/`."""
+    connection = op.get_bind().connection.dbapi_connection
+    assert connection is not None
+    # Only the driver itself takes several statements at once.
+    connection.run_async(lambda raw: raw.execute(_file(revision).read_text()))
+
+
+@asynccontextmanager
+async def _transaction(owner_url: str) -> AsyncIterator[AsyncConnection]:
+    """Open a transaction as the owner."""
+
+    async def connect() -> Any:
+        return await asyncpg.connect(owner_url, timeout=_TIMEOUT_S)
+
+    # The URL is read by asyncpg as everywhere else, not by SQLAlchemy.
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    try:
+        with translated():
+            async with engine.begin() as connection:
+                yield connection
+    except DBAPIError as error:
+        raise Unavailable("database", f"{error.orig}") from error
+    finally:
+        await engine.dispose()
+
+
+def _upgrade(connection: Connection) -> list[str]:
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    connection.execute(text(_MAKE_DIGESTS))
+    before = _status(connection)
+    if before.changed or before.unknown:
+        raise Trouble(
+            f"changed after they were applied: {', '.join(before.changed) or 'none'};"
+            f" unknown to this version: {', '.join(before.unknown) or 'none'}"
+        )
+    context = MigrationContext.configure(
+        connection,
+        opts={"fn": lambda current, _context: _scripts()._upgrade_revs("head", current)},  # noqa: SLF001 - as alembic.command does
+    )
+    with Operations.context(context):
+        context.run_migrations()
+    for revision in before.pending:
+        connection.execute(text(_ADD_DIGEST), {"revision": revision, "sha256": _sha256(revision)})
+    return list(before.pending)
+
+
+def _status(connection: Connection) -> SchemaStatus:
+    known = _revisions()
+    rows: Sequence[Any] = ()
+    if connection.execute(text(_HAS_DIGESTS)).scalar():
+        rows = connection.execute(text(_DIGESTS)).all()
+    applied = {row.revision: row.sha256 for row in rows}
+    return SchemaStatus(
+        applied=tuple(applied),
+        pending=tuple(revision for revision in known if revision not in applied),
+        changed=tuple(revision for revision in known if revision in applied and applied[revision] != _sha256(revision)),
+        unknown=tuple(revision for revision in applied if revision not in known),
+    )
+
+
+@functools.cache
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(_HERE, version_locations=[_VERSIONS])
+
+
+@functools.cache
+def _revisions() -> tuple[str, ...]:
+    return tuple(script.revision for script in reversed(list(_scripts().walk_revisions())))
+
+
+def _file(revision: str) -> Path:
+    return _VERSIONS / f"v{revision}.sql"
+
+
+def _sha256(revision: str) -> str:
+    return hashlib.sha256(_file(revision).read_bytes()).hexdigest()

@@ -1,0 +1,11 @@
+"""The ledger and the directory."""
+
+from hub.store.migrations.runner import run_file
+
+revision = "0001_ledger"
+down_revision = None
+
+
+def upgrade() -> None:
+    """Apply the SQL file beside this module."""
+    run_file(revision)
