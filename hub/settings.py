@@ -38,9 +38,6 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(
         default=SecretStr("postgresql://truc@127.0.0.1:5432/truc"), description="The ledger's PostgreSQL database."
     )
-    database_role: str = Field(
-        default="truc_hub", description="Role that the hub takes on; it may not rewrite the ledger."
-    )
     database_connections: int = Field(default=10, ge=4, le=200, description="Most connections of one process.")
 
     hub_key_file: Path | None = Field(default=None, description="Private key of the hub (PEM), signs its notices.")

@@ -1,0 +1,1 @@
+"""The command `truc`: what operators and engineers do with a hub."""

@@ -1,0 +1,67 @@
+"""How every command speaks: data on stdout, everything else on stderr, one exit code for each kind of ending."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from enum import IntEnum
+from typing import Any
+
+import typer
+
+
+class Exit(IntEnum):
+    """Exit codes of `truc`."""
+
+    DONE = 0
+    NEGATIVE = 1
+    USAGE = 2
+    CONFIGURATION = 3
+    UNREACHABLE = 4
+    NOT_PERMITTED = 5
+    NOT_FOUND = 6
+    INTERRUPTED = 130
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal something that is not data."""
+    print(text, file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """Print data for a program."""
+    print(json.dumps(value, ensure_ascii=False, indent=2, default=_plain))
+
+
+def fail(code: Exit, message: str) -> typer.Exit:
+    """Say what went wrong and what to do; the caller raises what this returns."""
+    say(f"truc: {message}")
+    return typer.Exit(code)
+
+
+@contextmanager
+def reporting() -> Iterator[None]:
+    """Turn what a command may meet into one line and an exit code."""
+    from hub.core.trouble import Trouble, Unavailable
+    from hub.dev.processes import DevError
+    from hub.settings import SettingsError
+
+    try:
+        yield
+    except SettingsError as error:
+        raise fail(Exit.CONFIGURATION, f"settings: {error}") from error
+    except Unavailable as error:
+        raise fail(Exit.UNREACHABLE, f"{error}") from error
+    except (Trouble, DevError) as error:
+        raise fail(Exit.UNREACHABLE, str(error)) from error
+    except KeyboardInterrupt as error:
+        raise typer.Exit(Exit.INTERRUPTED) from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    return str(value)

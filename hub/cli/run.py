@@ -1,0 +1,89 @@
+"""`truc run`: the hub's processes."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from hub.cli.output import reporting, say
+
+
+class LoopName(StrEnum):
+    """Loops that can run as a process of their own."""
+
+    INTAKE = "intake"
+    DISPATCH = "dispatch"
+    RECEIPTS = "receipts"
+    RETURNS = "returns"
+    RECONCILE = "reconcile"
+    WEB = "web"
+
+
+def run(
+    loops: Annotated[
+        list[LoopName] | None, typer.Argument(help="Which loops; all of them in one process by default.")
+    ] = None,
+    dev: Annotated[
+        bool, typer.Option("--dev", help="Start a private RabbitMQ and PostgreSQL below .truc/ with a small directory.")
+    ] = False,
+    port: Annotated[int | None, typer.Option(help="Port of /livez, /readyz, /metrics; 0 takes a free one.")] = None,
+) -> None:
+    """Run the hub until SIGTERM or Ctrl-C: what is in hand is finished and settled, the rest stays in the broker."""
+    from hub.settings import load_settings
+    from hub.telemetry.log import configure
+    from hub.wiring import LOOPS, Loop
+
+    wanted: list[Loop] = [name.value for name in loops] if loops else list(LOOPS)  # type: ignore[misc]
+    with reporting():
+        if dev:
+            _run_dev(wanted, port)
+            return
+        settings = load_settings(http_port=port)
+        configure(settings.log_level, settings.log_format)
+        from hub import wiring
+
+        _use_uvloop(lambda: until_signal(lambda stop: wiring.run(settings, wanted, stop)))
+
+
+def _run_dev(wanted: list[object], port: int | None) -> None:
+    from hub import wiring
+    from hub.dev.servers import Servers
+    from hub.installation import install_demo
+    from hub.settings import load_settings
+    from hub.telemetry.log import configure
+
+    say("Đang khởi động RabbitMQ và PostgreSQL riêng dưới .truc/run …")
+    with Servers(purpose="run") as servers:
+        installation = asyncio.run(install_demo(servers, servers.directory))
+        settings = load_settings(**installation.settings, http_port=port)
+        configure(settings.log_level, settings.log_format)
+        say(f"Trục đang chạy: http://{settings.http_host}:{settings.http_port}/readyz  (Ctrl-C để dừng)")
+        say(f"Cho lệnh truc khác:  set -a; . {installation.environment_file}; set +a")
+        _use_uvloop(lambda: until_signal(lambda stop: wiring.run(settings, wanted, stop)))  # type: ignore[arg-type]
+
+
+async def until_signal(process: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Run a process that is told to stop by SIGTERM or Ctrl-C."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await process(stop)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def _use_uvloop(start: Callable[[], Awaitable[None]]) -> None:
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_awaited(start))
+
+
+async def _awaited(start: Callable[[], Awaitable[None]]) -> None:
+    await start()

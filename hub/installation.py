@@ -1,0 +1,186 @@
+"""A whole hub set up from nothing: tables, directory, keys, broker. For the demo, development, tests and benchmarks.
+
+Each step is the one that an operator does by hand with `truc db`, `truc directory` and `truc broker`; running them
+again over what stands already changes nothing.
+"""
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from hub.broker.management import Management
+from hub.broker.topology import desired, plan
+from hub.core.directory import Directory, snapshot
+from hub.core.directory_change import diff
+from hub.dev.country import demo_country
+from hub.dev.pki import equip
+from hub.dev.servers import Servers
+from hub.store.directory import DirectoryStore
+from hub.store.migrations import upgrade
+from hub.store.pool import open_pool
+from schemas.directory_file import DirectoryFile
+from schemas.identifiers import HUB, AgencyCode
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """How an agency or a platform connects: everything that its adapter is given.
+
+    Attributes:
+        code: Its code, which is also its broker user.
+        amqp_url: The broker with user and password.
+        key_file: Its private key (PEM).
+        certificate_file: Its certificate (PEM).
+    """
+
+    code: AgencyCode
+    amqp_url: str
+    key_file: Path
+    certificate_file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """A hub that is ready to run.
+
+    Attributes:
+        settings: What `hub.settings.Settings` must be given.
+        directory: The directory at the moment of the installation.
+        directory_file: The same as a file, as agencies get it.
+        accounts: How each endpoint connects.
+        environment_file: Shell assignments for `truc` in other terminals.
+    """
+
+    settings: Mapping[str, str]
+    directory: Directory
+    directory_file: Path
+    accounts: Mapping[AgencyCode, Account]
+    environment_file: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings as environment variables."""
+        return {f"TRUC_{key.upper()}": value for key, value in self.settings.items()}
+
+
+async def install(
+    *, amqp_url: str, management_url: str, database_url: str, folder: Path, country: DirectoryFile
+) -> Installation:
+    """Set a hub up on a broker and a database.
+
+    Args:
+        amqp_url: The broker's vhost, as its administrator.
+        management_url: Root of its management API.
+        database_url: The database, as its owner.
+        folder: Where keys, passwords and the directory file are kept; what is there is used again.
+        country: Who the agencies are; they and the hub are given certificates.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    now = datetime.now(UTC)
+    file = _equipped(folder, country, now)
+    directory = snapshot(file, epoch=0, as_of=now)
+    await upgrade(database_url)
+    await _load(database_url, file, now)
+    passwords = _passwords(folder, directory)
+    await _apply(amqp_url, management_url, directory, passwords)
+    settings = {
+        "amqp_url": amqp_url,
+        "amqp_management_url": management_url,
+        "database_url": database_url,
+        "hub_key_file": str(_key_file(folder, HUB)),
+        "hub_certificate_file": str(_certificate_file(folder, HUB)),
+    }
+    installation = Installation(
+        settings=settings,
+        directory=directory,
+        directory_file=folder / "directory.json",
+        accounts={
+            code: Account(
+                code, _with_user(amqp_url, code, password), _key_file(folder, code), _certificate_file(folder, code)
+            )
+            for code, password in passwords.items()
+        },
+        environment_file=folder / "environment",
+    )
+    lines = [f"{name}='{value}'\n" for name, value in installation.environment.items()]
+    _write_secret(installation.environment_file, "".join(lines))
+    return installation
+
+
+async def install_demo(servers: Servers, folder: Path) -> Installation:
+    """Set the small demo country up on the given servers."""
+    return await install(
+        amqp_url=servers.amqp_url,
+        management_url=servers.management_url,
+        database_url=servers.database_url,
+        folder=folder,
+        country=demo_country(),
+    )
+
+
+def endpoints_of(directory: Directory) -> list[AgencyCode]:
+    """List everybody who connects: each endpoint of an agency, and each platform."""
+    endpoints = {agency.endpoint for agency in directory.agencies.values() if agency.endpoint is not None}
+    return sorted(endpoints | set(directory.platforms))
+
+
+def _equipped(folder: Path, country: DirectoryFile, now: datetime) -> DirectoryFile:
+    path = folder / "directory.json"
+    if path.exists():
+        return DirectoryFile.model_validate_json(path.read_bytes())
+    owners = [HUB, *endpoints_of(snapshot(country, epoch=0, as_of=now))]
+    file = equip(country, owners, folder / "keys", now)
+    path.write_bytes(file.to_json())
+    return file
+
+
+async def _load(database_url: str, file: DirectoryFile, now: datetime) -> None:
+    async with open_pool(database_url) as pool:
+        store = DirectoryStore(pool)
+        _, held = await store.read()
+        changes = diff(held, file)
+        if changes:
+            await store.apply(changes, actor="installation", source="generated", now=now)
+
+
+async def _apply(
+    amqp_url: str, management_url: str, directory: Directory, passwords: Mapping[AgencyCode, str]
+) -> None:
+    async with Management(management_url, vhost=_vhost(amqp_url)) as management:
+        steps = plan(desired(directory), await management.topology())
+        await management.apply(steps, passwords=passwords)
+
+
+def _passwords(folder: Path, directory: Directory) -> dict[AgencyCode, str]:
+    path = folder / "passwords.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    passwords = {code: known.get(code) or secrets.token_urlsafe(18) for code in endpoints_of(directory)}
+    _write_secret(path, json.dumps(passwords, indent=1))
+    return passwords
+
+
+def _write_secret(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text)
+
+
+def _key_file(folder: Path, code: AgencyCode) -> Path:
+    return (folder / "keys" / f"{code}.key.pem").absolute()
+
+
+def _certificate_file(folder: Path, code: AgencyCode) -> Path:
+    return (folder / "keys" / f"{code}.cert.pem").absolute()
+
+
+def _with_user(amqp_url: str, user: str, password: str) -> str:
+    parts = urlsplit(amqp_url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{host}"))
+
+
+def _vhost(amqp_url: str) -> str:
+    return unquote(urlsplit(amqp_url).path[1:]) or "/"

@@ -1,0 +1,259 @@
+"""Puts the parts together and keeps the loops turning: the one place that knows them all.
+
+`run` is a whole process. It ends when it is told to stop, after every loop has finished the turn that it was in:
+what was taken is settled, or left to the broker unsettled; nothing is settled that was not carried out.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal, get_args
+
+import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from hub.broker.connection import Connection
+from hub.broker.inbox import DeadInbox, QueueInbox
+from hub.broker.outbox import Outbox
+from hub.core.trouble import Trouble, Unavailable
+from hub.dispatch import Dispatch
+from hub.intake import Intake
+from hub.receipts import Receipts
+from hub.reconcile import Reconcile
+from hub.returns import Returns
+from hub.settings import Settings, SettingsError
+from hub.store.deliveries import PostgresDeliveries
+from hub.store.directory import DirectoryStore, SnapshotKeeper
+from hub.store.ledger import PostgresLedger
+from hub.store.pool import Pool, open_pool, ready
+from hub.store.statistics import deliveries_by_state
+from hub.telemetry import metrics
+from hub.telemetry.health import Health
+from hub.web.app import create_app
+from hub.web.server import serve
+from schemas.addresses import DEAD, INTAKE, RECEIPTS
+from schemas.signing import KeySigner, fingerprint_of
+
+Loop = Literal["intake", "dispatch", "receipts", "returns", "reconcile", "web"]
+LOOPS: Final[tuple[Loop, ...]] = get_args(Loop)
+
+_MIN_PAUSE_S: Final = 0.1
+_MAX_PAUSE_S: Final = 5.0
+
+log = structlog.get_logger("truc")
+
+
+def clock() -> datetime:
+    """Tell the time; the only clock that the loops know."""
+    return datetime.now(UTC)
+
+
+async def run(settings: Settings, loops: Collection[Loop], stop: asyncio.Event) -> None:
+    """Run loops in this process until told to stop.
+
+    Broker and database may come later than the hub, and go and come again: `/readyz` says what is missing.
+
+    Raises:
+        SettingsError: When the hub's key cannot be used.
+        Unavailable: When the address for health and metrics is in use.
+    """
+    async with AsyncExitStack() as ending:
+        health = Health()
+        parts = await ending.enter_async_context(_parts(settings, loops, health))
+        tasks = await ending.enter_async_context(asyncio.TaskGroup())
+        app = create_app(health, refresh=parts.refresh_metrics)
+        tasks.create_task(serve(app, settings.http_host, settings.http_port, stop))
+        log.info("hub.started", loops=sorted(loops), http=f"{settings.http_host}:{settings.http_port}")
+        tasks.create_task(_turn_all(parts, health, stop))
+        await stop.wait()
+        log.info("hub.stopping")
+    log.info("hub.stopped")
+
+
+async def keep_turning(
+    name: str, turn: Callable[[], Awaitable[int]], stop: asyncio.Event, *, pause_s: float = 0.0
+) -> None:
+    """Turn a loop until told to stop; trouble is logged and waited out, ever longer up to five seconds.
+
+    Args:
+        name: What the loop is called in logs and metrics.
+        turn: One turn; returns how many things it settled.
+        stop: Ends the loop after the turn it is in.
+        pause_s: Wait after a turn that settled nothing; a loop that waits by itself needs none.
+    """
+    trouble_pause_s = _MIN_PAUSE_S
+    while not stop.is_set():
+        began = time.perf_counter()
+        try:
+            settled = await turn()
+        except Trouble as trouble:
+            part = trouble.part if isinstance(trouble, Unavailable) else "content"
+            metrics.TROUBLES.labels(name, part).inc()
+            log.warning("loop.trouble", loop=name, part=part, reason=str(trouble), again_in_s=trouble_pause_s)
+            await _pause(trouble_pause_s, stop)
+            trouble_pause_s = min(trouble_pause_s * 2, _MAX_PAUSE_S)
+            continue
+        trouble_pause_s = _MIN_PAUSE_S
+        if settled:
+            metrics.TURN_SECONDS.labels(name).observe(time.perf_counter() - began)
+            metrics.BATCH_SIZE.labels(name).observe(settled)
+        elif pause_s:
+            await _pause(pause_s, stop)
+
+
+def load_signer(settings: Settings) -> KeySigner:
+    """Read the hub's key and certificate.
+
+    Raises:
+        SettingsError: When one is missing, unreadable, or they do not belong together.
+    """
+    if settings.hub_key_file is None or settings.hub_certificate_file is None:
+        raise SettingsError("hub_key_file and hub_certificate_file: both are needed to sign the hub's notices")
+    try:
+        key = load_pem_private_key(settings.hub_key_file.read_bytes(), password=None)
+        certificate = x509.load_pem_x509_certificate(settings.hub_certificate_file.read_bytes())
+    except (OSError, ValueError, TypeError) as error:
+        raise SettingsError(f"hub_key_file, hub_certificate_file: {error}") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        raise SettingsError("hub_key_file: neither an RSA nor a P-256 key")
+    if key.public_key() != certificate.public_key():
+        raise SettingsError("hub_certificate_file: the certificate does not belong to hub_key_file")
+    return KeySigner(key, fingerprint_of(certificate))
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a process is made of, as far as its loops need it."""
+
+    pool: Pool
+    keeper: SnapshotKeeper
+    turns: Sequence[tuple[Loop, Callable[[], Awaitable[int]], float]]
+
+    async def refresh_metrics(self) -> None:
+        """Bring the gauges up to date; a database that is away leaves them as they were."""
+        try:
+            for state, count in (await deliveries_by_state(self.pool)).items():
+                metrics.DELIVERIES.labels(state).set(count)
+        except Trouble as trouble:
+            log.info("metrics.not_refreshed", reason=str(trouble))
+
+
+@asynccontextmanager
+async def _parts(settings: Settings, loops: Collection[Loop], health: Health) -> AsyncIterator[_Parts]:
+    async with AsyncExitStack() as ending:
+        pool = await ending.enter_async_context(
+            open_pool(settings.database_url.get_secret_value(), max_size=settings.database_connections)
+        )
+        keeper = SnapshotKeeper(
+            DirectoryStore(pool), max_age_s=settings.directory_max_age_s, refresh_s=settings.directory_refresh_s
+        )
+        amqp_url = settings.amqp_url.get_secret_value()
+        consuming = Connection(amqp_url, name="truc-hub consuming")
+        ending.push_async_callback(consuming.close)
+        publishing = Connection(amqp_url, name="truc-hub publishing")
+        ending.push_async_callback(publishing.close)
+        outbox = Outbox(publishing, channels=settings.publish_channels, confirm_timeout_s=settings.confirm_timeout_s)
+
+        async def directory_is_fresh() -> None:
+            keeper.current()
+
+        async def database_answers() -> None:
+            await ready(pool)
+
+        health.probes["database"] = database_answers
+        health.probes["directory"] = directory_is_fresh
+        health.probes["broker"] = outbox.ready
+        yield _Parts(pool, keeper, list(_turns(settings, loops, pool, keeper, consuming, outbox, ending)))
+
+
+def _turns(
+    settings: Settings,
+    loops: Collection[Loop],
+    pool: Pool,
+    keeper: SnapshotKeeper,
+    consuming: Connection,
+    outbox: Outbox,
+    ending: AsyncExitStack,
+) -> Sequence[tuple[Loop, Callable[[], Awaitable[int]], float]]:
+    """Build the loops that are asked for."""
+    policy = settings.policy()
+    ledger = PostgresLedger(pool)
+    turns: list[tuple[Loop, Callable[[], Awaitable[int]], float]] = []
+
+    def inbox(queue: str, max_batch: int) -> QueueInbox:
+        made = QueueInbox(consuming, queue, prefetch=2 * max_batch, max_batch=max_batch, linger_s=settings.linger_s)
+        ending.push_async_callback(made.stop)
+        return made
+
+    if "intake" in loops:
+        taking = Intake(inbox(INTAKE, settings.intake_batch), ledger, keeper, load_signer(settings), policy, clock)
+        turns.append(("intake", taking.turn, 0.0))
+    if "dispatch" in loops:
+        deliveries = PostgresDeliveries(pool, max_batch=settings.dispatch_batch, wait_s=settings.dispatch_wait_s)
+        turns.append(("dispatch", Dispatch(deliveries, outbox, keeper, policy, clock).turn, 0.0))
+    if "receipts" in loops:
+        answers = inbox(RECEIPTS, settings.receipts_batch)
+        turns.append(("receipts", Receipts(answers, ledger, keeper, policy, clock).turn, 0.0))
+    if "returns" in loops:
+        dead = DeadInbox(
+            consuming,
+            DEAD,
+            prefetch=2 * settings.returns_batch,
+            max_batch=settings.returns_batch,
+            linger_s=settings.linger_s,
+        )
+        ending.push_async_callback(dead.stop)
+        turns.append(("returns", Returns(dead, ledger, policy, clock).turn, 0.0))
+    if "reconcile" in loops:
+        reconcile = Reconcile(ledger, load_signer(settings), policy, clock)
+        turns.append(("reconcile", reconcile.turn, settings.reconcile_pause_s))
+    return turns
+
+
+async def _turn_all(parts: _Parts, health: Health, stop: asyncio.Event) -> None:
+    """Keep the directory and turn the loops, from the moment the database can be used until told to stop."""
+    await _until_ready(parts.pool, stop)
+    keeping = asyncio.create_task(parts.keeper.run())
+    loops = [
+        _guarded(name, keep_turning(name, turn, stop, pause_s=pause_s), health) for name, turn, pause_s in parts.turns
+    ]
+    try:
+        await asyncio.gather(stop.wait(), *loops)
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def _until_ready(pool: Pool, stop: asyncio.Event) -> None:
+    pause_s = _MIN_PAUSE_S
+    while not stop.is_set():
+        try:
+            await ready(pool)
+        except Unavailable as trouble:
+            log.warning("hub.waiting", part=trouble.part, reason=str(trouble), again_in_s=pause_s)
+            await _pause(pause_s, stop)
+            pause_s = min(pause_s * 2, _MAX_PAUSE_S)
+        else:
+            return
+
+
+async def _guarded(name: str, loop: Awaitable[None], health: Health) -> None:
+    """Let a defect in one loop end that loop only, loudly: `/livez` asks for a restart."""
+    try:
+        await loop
+    except Exception as error:
+        health.ended[name] = f"ended by {type(error).__name__}"
+        log.exception("loop.ended", loop=name)
+
+
+async def _pause(seconds: float, stop: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,119 @@
+"""The hub as a process of its own, to be asked, stopped and killed."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from hub.installation import Installation
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class HubProcess:
+    """`truc run` with the settings of an installation."""
+
+    def __init__(
+        self,
+        installation: Installation,
+        log_file: Path,
+        *loops: str,
+        **settings: object,
+    ) -> None:
+        self.port = free_port()
+        self.log_file = log_file
+        given = {f"TRUC_{key.upper()}": str(value) for key, value in settings.items()}
+        self.environment: Mapping[str, str] = {
+            **os.environ,
+            **installation.environment,
+            "TRUC_HTTP_PORT": str(self.port),
+            **given,
+        }
+        self.loops = loops
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Self:
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "hub", "run", *self.loops],
+                env=dict(self.environment),
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
+        return self
+
+    def failing(self) -> dict[str, str] | None:
+        """What `/readyz` says fails; `None` while nobody answers."""
+        return self._ask("/readyz")
+
+    def dead(self) -> dict[str, str] | None:
+        """What `/livez` says has ended; `None` while nobody answers."""
+        return self._ask("/livez")
+
+    def _ask(self, path: str) -> dict[str, str] | None:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}")
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return dict(json.load(answer)["failing"])
+        except urllib.error.HTTPError as error:
+            with error:
+                return dict(json.load(error)["failing"])
+        except OSError:
+            return None
+
+    async def ready(self, timeout_s: float = 30) -> Self:
+        await eventually(lambda: self.failing() == {}, timeout_s, lambda: f"{self.failing()}\n{self.log()[-3000:]}")
+        return self
+
+    def kill(self) -> None:
+        """Kill -9."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, timeout_s: float = 30) -> int:
+        """SIGTERM, and the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout_s)
+
+    def log(self) -> str:
+        return self.log_file.read_text() if self.log_file.exists() else ""
+
+    def end(self) -> None:
+        """Whatever state it is in, leave nothing behind."""
+        if self.process is not None and self.process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.stop(15)
+            if self.process.poll() is None:
+                self.kill()
+
+
+async def eventually(condition: object, timeout_s: float, what: object = "the condition", pause_s: float = 0.05) -> None:
+    """Wait for something that will happen; fails with what was seen when it does not."""
+    end = time.monotonic() + timeout_s
+    while True:
+        result = condition()
+        if asyncio.iscoroutine(result):
+            result = await result
+        if result:
+            return
+        if time.monotonic() > end:
+            seen = what() if callable(what) else what
+            raise AssertionError(f"did not happen within {timeout_s} s: {seen}")
+        await asyncio.sleep(pause_s)
