@@ -53,7 +53,14 @@ class AgencyEntry(Wire):
 
 
 class PlatformEntry(Wire):
-    """An integration platform (LGSP) that connects for several agencies."""
+    """An integration platform (LGSP) that connects for several agencies.
+
+    Attributes:
+        code: Code of the platform, which is also its broker user and its queue.
+        name: Name in Vietnamese.
+        valid_from: First day.
+        valid_to: First day on which the entry no longer holds; absent without end.
+    """
 
     code: PlatformCodeText
     name: Annotated[str, text(300)]
@@ -62,7 +69,15 @@ class PlatformEntry(Wire):
 
 
 class MandateEntry(Wire):
-    """The right of a platform to speak for an agency, for the listed actions, during a period."""
+    """The right of a platform to speak for an agency, for the listed actions, during a period.
+
+    Attributes:
+        platform: Who may speak.
+        agency: For whom.
+        actions: What its documents may do.
+        valid_from: First day.
+        valid_to: First day on which the entry no longer holds; absent without end.
+    """
 
     platform: PlatformCodeText
     agency: AgencyCodeText
@@ -86,7 +101,15 @@ class CertificateEntry(Wire):
 
 
 class DirectoryFile(Wire):
-    """A whole directory, or the part of one that is to be entered or changed."""
+    """A whole directory, or the part of one that is to be entered or changed.
+
+    Attributes:
+        directory: Version of this format.
+        agencies: Agencies by period.
+        platforms: Platforms by period.
+        mandates: Mandates by period.
+        certificates: Certificates with their owners.
+    """
 
     directory: Version1 = 1
     agencies: tuple[AgencyEntry, ...] = ()

@@ -70,7 +70,14 @@ class Signer(Wire):
 
 
 class Reference(Wire):
-    """An earlier document that this one answers; by its identity, or by agency, number and day as printed."""
+    """An earlier document that this one answers; by its identity, or by agency, number and day as printed.
+
+    Attributes:
+        document: Its identity, for one that came over the axis.
+        from_: The agency that promulgated it (`from` on the wire).
+        number: Number and notation as printed, such as `7816/VPCP-TTĐT`.
+        issued_on: Day of promulgation.
+    """
 
     document: DocumentIdText | None = None
     from_: AgencyCodeText | None = Field(default=None, alias="from")

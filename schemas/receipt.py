@@ -72,7 +72,14 @@ class Receipt(Wire):
 
 
 class NoticeProblem(Wire):
-    """One problem as a notice tells it: code, place, and both languages."""
+    """One problem as a notice tells it: code, place, and both languages.
+
+    Attributes:
+        code: Key of the published catalogue.
+        pointer: JSON pointer into the payload, `/header/…` into the JWS header, or empty for the whole.
+        en: What it means, what was found and what to do, in English.
+        vi: The same in Vietnamese.
+    """
 
     code: Annotated[str, text(10)]
     pointer: Annotated[str, text(400, min_length=0)] = ""

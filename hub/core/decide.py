@@ -116,8 +116,10 @@ def _prove(submission: Submission, typ: str, directory: Directory, now: datetime
     """Steps 0 to 6."""
     user = submission.user
     if user is None or not directory.knows(user):
-        problem = Problem("E403", "", f"broker user {user!r}", f"tài khoản {user!r}")
-        return Park(submission, (problem,), tell=None)
+        english, vietnamese = f"broker user {user!r}", f"tài khoản {user!r}"
+        if user is None:
+            english, vietnamese = "user_id is not set", "không có user_id"
+        return Park(submission, (Problem("E403", "", english, vietnamese),), tell=None)
     verified = verify(submission.body, typ=typ, keys=directory.keys, now_s=int(now.timestamp()))
     if isinstance(verified, Problem):
         return Park(submission, (verified,), tell=AgencyCode(user))

@@ -17,6 +17,7 @@ from tests.unit.schemas import stage
 
 MEMBERS = {
     "what",
+    "at",
     "lane",
     "like",
     "payload",

@@ -69,7 +69,11 @@ def by_name(path: Path) -> str:
 
 @pytest.mark.parametrize("path", examples.refused(), ids=by_name)
 def test_a_refused_example_has_the_one_problem_that_its_name_says(path):
-    assert [examples.code_of(path)] == [problem.code for problem in examples.problems_of(load(path))]
+    example = load(path)
+
+    assert [(examples.code_of(path), example.get("at", ""))] == [
+        (problem.code, problem.pointer) for problem in examples.problems_of(example)
+    ]
 
 
 @pytest.mark.parametrize("path", examples.refused(), ids=by_name)
