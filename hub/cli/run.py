@@ -50,14 +50,14 @@ def run(
 
 def _run_dev(wanted: list[object], port: int | None) -> None:
     from hub import wiring
-    from hub.dev.servers import Servers
+    from hub.dev.servers import BASE_DIR, Servers
     from hub.installation import install_demo
     from hub.settings import load_settings
     from hub.telemetry.log import configure
 
     say("Đang khởi động RabbitMQ và PostgreSQL riêng dưới .truc/run …")
     with Servers(purpose="run") as servers:
-        installation = asyncio.run(install_demo(servers, servers.directory))
+        installation = asyncio.run(install_demo(servers, BASE_DIR / "run" / "installation"))
         settings = load_settings(**installation.settings, http_port=port)
         configure(settings.log_level, settings.log_format)
         say(f"Trục đang chạy: http://{settings.http_host}:{settings.http_port}/readyz  (Ctrl-C để dừng)")
