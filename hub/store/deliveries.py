@@ -9,10 +9,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from hub.core.delivery import Due, Transition
-from hub.core.trouble import Unavailable
 from hub.store.entries import DELIVERY_COLUMNS, PENDING_CHANNEL, Entries, delivery_of
 from hub.store.errors import translated
 from hub.store.pool import Connection, OwnConnection, Pool
@@ -92,10 +91,6 @@ class PostgresDeliveries:
         await self._bell.wait(self._wait_s)
         yield PostgresClaim((), None)
 
-    async def close(self) -> None:
-        """Stop listening."""
-        await self._bell.close()
-
 
 class _Bell:
     """Rings when somebody has written pending deliveries; listens on a connection of its own."""
@@ -112,19 +107,8 @@ class _Bell:
     async def wait(self, timeout_s: float) -> None:
         """Return when it rings, at the latest after the timeout."""
         if self._connection is None or self._connection.is_closed():
-            # Whoever rang before it listens is found by the next claim, so that one follows at once.
-            self._connection = await self._pool.listen()
-            with translated():
-                await self._connection.add_listener(PENDING_CHANNEL, self._ring)
+            # Who rang before anybody listened is found by the next claim, so that one follows at once.
+            self._connection = await self._pool.listen(PENDING_CHANNEL, self._rung.set)
             return
         with suppress(TimeoutError):
             await asyncio.wait_for(self._rung.wait(), timeout_s)
-
-    async def close(self) -> None:
-        if self._connection is not None:
-            with suppress(Unavailable), translated():
-                await self._connection.close()
-            self._connection = None
-
-    def _ring(self, *_notification: Any) -> None:
-        self._rung.set()

@@ -59,6 +59,7 @@ class Pool:
         self._connections = connections
         self._connect = connect
         self._acquire_timeout_s = acquire_timeout_s
+        self._listening: set[OwnConnection] = set()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -89,14 +90,31 @@ class Pool:
             ):
                 yield connection
 
-    async def listen(self) -> OwnConnection:
-        """Open a connection beside the pool, for somebody who keeps it to listen; the caller closes it.
+    async def listen(self, channel: str, heard: Callable[[], None]) -> OwnConnection:
+        """Call `heard` for every notification on a channel; listens until the connection is lost, or the pool closes.
+
+        Returns:
+            The connection, which is not one of the pool.
 
         Raises:
             Unavailable: When the database does not answer.
         """
         with translated():
-            return await self._connect()
+            connection = await self._connect()
+            self._listening = {each for each in self._listening if not each.is_closed()} | {connection}
+            await connection.add_listener(channel, lambda *_notification: heard())
+            return connection
+
+    async def close(self) -> None:
+        """Close every connection; those that do not come back in time are cut."""
+        try:
+            for connection in self._listening:
+                await connection.close(timeout=self._acquire_timeout_s)
+            await asyncio.wait_for(self._connections.close(), self._acquire_timeout_s)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            for connection in self._listening:
+                connection.terminate()
+            self._connections.terminate()
 
 
 @asynccontextmanager
@@ -136,11 +154,11 @@ async def open_pool(
     connections = asyncpg.create_pool(
         min_size=0, max_size=max_size, connect=connect, init=_teach_json, connection_class=_PlainConnection
     )
-    await connections
+    pool = Pool(await connections, connect, acquire_timeout_s)
     try:
-        yield Pool(connections, connect, acquire_timeout_s)
+        yield pool
     finally:
-        await _close(connections, acquire_timeout_s)
+        await pool.close()
 
 
 # Which revision the tables are at; no row when the database is empty.
@@ -180,10 +198,3 @@ async def ready(pool: Pool) -> None:
 
 async def _teach_json(connection: Connection) -> None:
     await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
-
-
-async def _close(connections: Connections, timeout_s: float) -> None:
-    try:
-        await asyncio.wait_for(connections.close(), timeout_s)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-        connections.terminate()

@@ -55,6 +55,11 @@ class SchemaStatus:
     changed: tuple[str, ...]
     unknown: tuple[str, ...]
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the tables are exactly those of this version."""
+        return not (self.pending or self.changed or self.unknown)
+
 
 def head_revision() -> str:
     """Name the revision that this version of the hub needs."""

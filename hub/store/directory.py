@@ -1,0 +1,306 @@
+"""Keeps the directory: dated entries in tables, and the snapshot that the loops decide by.
+
+An import never deletes. Each one that changes something has a number, the epoch, by which every process notices it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Final, NoReturn
+
+import structlog
+from cryptography import x509
+
+from hub.core.directory import Directory, snapshot
+from hub.core.directory_change import Changes, size
+from hub.core.trouble import Stale, Trouble, Unavailable
+from hub.store.entries import Entries, columns
+from hub.store.pool import Connection, Pool
+from schemas.directory_file import (
+    VIETNAM,
+    AgencyEntry,
+    CertificateEntry,
+    DirectoryFile,
+    MandateEntry,
+    PlatformEntry,
+    key_record,
+)
+from schemas.refusal import Problem
+from schemas.signing import KeyRecord, fingerprint_of
+
+DIRECTORY_CHANNEL: Final = "truc_directory"
+
+_log: Final = structlog.get_logger(__name__)
+
+
+class DirectoryStore:
+    """The directory's tables."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def epoch(self) -> int:
+        """Number of the last import; 0 when there was none.
+
+        Raises:
+            Unavailable: When the database does not answer.
+        """
+        async with self._pool.reading() as connection:
+            return await _epoch(connection)
+
+    async def read(self) -> tuple[int, DirectoryFile]:
+        """Read all entries, and the epoch that they belong to.
+
+        Raises:
+            Unavailable: When the database does not answer.
+        """
+        async with self._pool.reading() as connection:
+            epoch = await _epoch(connection)
+            agencies = await connection.fetch(_AGENCIES)
+            platforms = await connection.fetch(_PLATFORMS)
+            mandates = await connection.fetch(_MANDATES)
+            certificates = await connection.fetch(_CERTIFICATES)
+
+        def build() -> DirectoryFile:
+            return DirectoryFile(
+                agencies=tuple(
+                    AgencyEntry.model_validate({**row, "successors": tuple(row["successors"])}) for row in agencies
+                ),
+                platforms=tuple(PlatformEntry.model_validate(dict(row)) for row in platforms),
+                mandates=tuple(
+                    MandateEntry.model_validate({**row, "actions": tuple(row["actions"])}) for row in mandates
+                ),
+                certificates=tuple(CertificateEntry.model_validate(dict(row)) for row in certificates),
+            )
+
+        return epoch, await asyncio.to_thread(build)
+
+    async def apply(
+        self, changes: Changes, *, actor: str, source: str, now: datetime, expected_epoch: int | None = None
+    ) -> int:
+        """Enter changes in one transaction; returns the epoch that they make, or the present one without changes.
+
+        Args:
+            changes: What to do.
+            actor: Who does it.
+            source: Where the entries come from, such as a file name.
+            now: The present.
+            expected_epoch: The epoch that the changes were computed against.
+
+        Raises:
+            Trouble: When somebody else has changed the directory since `expected_epoch`.
+            Unavailable: When the database does not answer.
+        """
+        async with self._pool.transaction() as connection:
+            await connection.execute(_LOCK)
+            epoch = await _epoch(connection)
+            if expected_epoch is not None and epoch != expected_epoch:
+                raise Trouble(
+                    f"the directory has changed meanwhile (epoch {epoch}, not {expected_epoch}): compare again"
+                )
+            if not changes:
+                return epoch
+            for file in (changes.added, changes.changed):
+                await _enter(connection, file)
+            summary = {
+                "added": _counts(changes.added),
+                "changed": _counts(changes.changed),
+                "before": changes.before.model_dump(mode="json", by_alias=True, exclude_none=True),
+            }
+            made: int = await connection.fetchval(_ADD_EPOCH, now, actor, source, summary)
+            entries = Entries(now)
+            detail = {"epoch": made, "source": source, "added": size(changes.added), "changed": size(changes.changed)}
+            entries.event("directory.imported", actor, detail=detail)
+            await entries.write(connection)
+            await connection.execute(_TELL, DIRECTORY_CHANNEL, str(made))
+            return made
+
+
+class SnapshotKeeper:
+    """Keeps a snapshot of today's directory fresh; what the loops call their directories.
+
+    It is fresh as long as the database confirms its epoch, and is built anew when the epoch has changed, or with the
+    day in Vietnam, on which entries begin and end.
+
+    Args:
+        store: Where the entries are.
+        max_age_s: How long a snapshot may be used that the database has not confirmed.
+        refresh_s: Pause between two confirmations.
+        clock: Tells the time.
+    """
+
+    def __init__(
+        self,
+        store: DirectoryStore,
+        *,
+        max_age_s: float,
+        refresh_s: float,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._store = store
+        self._max_age_s = max_age_s
+        self._refresh_s = refresh_s
+        self._clock = clock
+        self._snapshot: Directory | None = None
+        self._confirmed_at_s = 0.0
+        self._keys: Mapping[CertificateEntry, KeyRecord | Problem] = {}
+
+    def current(self) -> Directory:
+        """Give the snapshot.
+
+        Raises:
+            Stale: When there is none yet, or the database has not confirmed it for longer than allowed.
+        """
+        if self._snapshot is None:
+            raise Stale("not read yet")
+        age_s = time.monotonic() - self._confirmed_at_s
+        if age_s > self._max_age_s:
+            raise Stale(f"not confirmed for {age_s:.0f} s, allowed are {self._max_age_s:.0f} s")
+        return self._snapshot
+
+    async def refresh(self) -> None:
+        """Confirm the snapshot, or build a new one.
+
+        Raises:
+            Unavailable: When the database does not answer.
+        """
+        began_s, now = time.monotonic(), self._clock()
+        held = self._snapshot
+        if held is None or _day(held.as_of) != _day(now) or held.epoch != await self._store.epoch():
+            epoch, file = await self._store.read()
+            self._snapshot = await asyncio.to_thread(self._build, file, epoch, now)
+            _log.info("directory.read", epoch=epoch, agencies=len(self._snapshot.agencies))
+        self._confirmed_at_s = began_s
+
+    async def run(self) -> NoReturn:
+        """Refresh for ever; while the database is away the snapshot only grows older."""
+        while True:
+            try:
+                await self.refresh()
+            except Unavailable as trouble:
+                _log.warning("directory.not_confirmed", reason=str(trouble))
+            await asyncio.sleep(self._refresh_s)
+
+    def _build(self, file: DirectoryFile, epoch: int, now: datetime) -> Directory:
+        """Build a snapshot, parsing only the certificates that are new."""
+        self._keys = {entry: self._keys.get(entry) or key_record(entry) for entry in file.certificates}
+        keys = [record for record in self._keys.values() if not isinstance(record, Problem)]
+        return snapshot(file, epoch=epoch, as_of=now, keys=keys)
+
+
+# The last import.
+_EPOCH: Final = "SELECT coalesce(max(epoch), 0) FROM directory_epochs"
+
+
+async def _epoch(connection: Connection) -> int:
+    epoch: int = await connection.fetchval(_EPOCH)
+    return epoch
+
+
+_AGENCIES: Final = """
+SELECT code, name, tier, parent, endpoint, state, successors, valid_from, valid_to
+FROM directory_agencies
+ORDER BY code, valid_from
+"""
+_PLATFORMS: Final = "SELECT code, name, valid_from, valid_to FROM directory_platforms ORDER BY code, valid_from"
+_MANDATES: Final = """
+SELECT platform, agency, actions, valid_from, valid_to
+FROM directory_mandates
+ORDER BY platform, agency, valid_from
+"""
+_CERTIFICATES: Final = """
+SELECT owner, pem, extract(epoch FROM revoked_at)::bigint AS revoked_at
+FROM directory_certificates
+ORDER BY owner, fingerprint
+"""
+
+# One import at a time, until the end of the transaction.
+_LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('truc directory'))"
+
+# A new epoch.
+_ADD_EPOCH: Final = """
+INSERT INTO directory_epochs (imported_at, actor, source, summary) VALUES ($1, $2, $3, $4) RETURNING epoch
+"""
+
+# Tells who listens that there is a new epoch.
+_TELL: Final = "SELECT pg_notify($1, $2)"
+
+_ENTER_AGENCIES: Final = """
+INSERT INTO directory_agencies (code, name, tier, parent, endpoint, state, successors, valid_from, valid_to)
+SELECT code, name, tier, parent, endpoint, state, string_to_array(successors, ','), valid_from::date, valid_to::date
+FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[]
+) AS incoming (code, name, tier, parent, endpoint, state, successors, valid_from, valid_to)
+ON CONFLICT (code, valid_from) DO UPDATE SET
+    name = excluded.name, tier = excluded.tier, parent = excluded.parent, endpoint = excluded.endpoint,
+    state = excluded.state, successors = excluded.successors, valid_to = excluded.valid_to
+"""
+_ENTER_PLATFORMS: Final = """
+INSERT INTO directory_platforms (code, name, valid_from, valid_to)
+SELECT code, name, valid_from::date, valid_to::date
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS incoming (code, name, valid_from, valid_to)
+ON CONFLICT (code, valid_from) DO UPDATE SET name = excluded.name, valid_to = excluded.valid_to
+"""
+_ENTER_MANDATES: Final = """
+INSERT INTO directory_mandates (platform, agency, actions, valid_from, valid_to)
+SELECT platform, agency, string_to_array(actions, ','), valid_from::date, valid_to::date
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
+    AS incoming (platform, agency, actions, valid_from, valid_to)
+ON CONFLICT (platform, agency, valid_from) DO UPDATE SET actions = excluded.actions, valid_to = excluded.valid_to
+"""
+_ENTER_CERTIFICATES: Final = """
+INSERT INTO directory_certificates (fingerprint, owner, pem, revoked_at)
+SELECT fingerprint, owner, pem, to_timestamp(revoked_at)
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS incoming (fingerprint, owner, pem, revoked_at)
+ON CONFLICT (fingerprint) DO UPDATE SET owner = excluded.owner, revoked_at = excluded.revoked_at
+"""
+
+
+async def _enter(connection: Connection, file: DirectoryFile) -> None:
+    """Write entries, over those with the same key."""
+    tables = (
+        (
+            _ENTER_AGENCIES,
+            [
+                (
+                    a.code,
+                    a.name,
+                    a.tier,
+                    a.parent,
+                    a.endpoint,
+                    a.state,
+                    ",".join(a.successors),
+                    a.valid_from,
+                    a.valid_to,
+                )
+                for a in file.agencies
+            ],
+        ),
+        (_ENTER_PLATFORMS, [(p.code, p.name, p.valid_from, p.valid_to) for p in file.platforms]),
+        (
+            _ENTER_MANDATES,
+            [(m.platform, m.agency, ",".join(m.actions), m.valid_from, m.valid_to) for m in file.mandates],
+        ),
+        (_ENTER_CERTIFICATES, [(_fingerprint(c), c.owner, c.pem, c.revoked_at) for c in file.certificates]),
+    )
+    for statement, rows in tables:
+        if rows:
+            await connection.execute(statement, *columns(rows))
+
+
+def _fingerprint(entry: CertificateEntry) -> str:
+    return fingerprint_of(x509.load_pem_x509_certificate(entry.pem.encode()))
+
+
+def _counts(file: DirectoryFile) -> dict[str, int]:
+    return {
+        "agencies": len(file.agencies),
+        "platforms": len(file.platforms),
+        "mandates": len(file.mandates),
+        "certificates": len(file.certificates),
+    }
+
+
+def _day(moment: datetime) -> object:
+    return moment.astimezone(VIETNAM).date()
