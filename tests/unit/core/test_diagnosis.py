@@ -1,0 +1,123 @@
+"""The sentence on a document: one test for each row of the table."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from hub.core.delivery import STATES, Delivery
+from hub.core.diagnosis import (
+    DeliveryTrace,
+    DocumentTrace,
+    ParkedTrace,
+    RefusalTrace,
+    clock_time,
+    diagnose_delivery,
+    diagnose_document,
+    diagnose_parked,
+    diagnose_refusal,
+)
+from schemas.envelope import ENVELOPE_TYP
+from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
+from schemas.refusal import CATALOGUE
+
+NOW = datetime(2026, 11, 23, 2, 5, tzinfo=UTC)
+
+
+def trace(state: str, *, recipient: str = "H26", **changes: object) -> DeliveryTrace:
+    held = Delivery(
+        delivery_id=DeliveryId(UUID(int=1)),
+        object_id=DocumentId("ab" * 32),
+        typ=ENVELOPE_TYP,
+        sender=AgencyCode("G22"),
+        recipient=AgencyCode(recipient),
+        state=state,
+        attempts=2,
+        expires_at=NOW + timedelta(days=7),
+    )
+    values = {
+        "recipient_name": "UBND thành phố Hà Nội",
+        "code": None,
+        "changed_at": NOW,
+        "next_attempt_at": NOW + timedelta(minutes=1) if state == "pending" else None,
+        "receipt_due_at": NOW + timedelta(minutes=10) if state == "routed" else None,
+        "events": (),
+    } | changes
+    return DeliveryTrace(delivery=held, **values)
+
+
+def document(*deliveries: DeliveryTrace) -> DocumentTrace:
+    return DocumentTrace(
+        document_id=DocumentId("ab" * 32),
+        envelope_id="0190",
+        sender=AgencyCode("G22"),
+        via=None,
+        printed_number="7816/VPCP-TTĐT",
+        kind="Công văn",
+        subject="Về việc kết nối",
+        action="new",
+        accepted_at=NOW,
+        expires_at=NOW + timedelta(days=7),
+        deliveries=deliveries,
+        events=(),
+    )
+
+
+def test_times_are_written_as_a_document_office_does() -> None:
+    assert clock_time(NOW) == "09:05 23/11/2026"
+
+
+@pytest.mark.parametrize(
+    ("facts", "acts", "hub_retries", "replay_helps", "says"),
+    [
+        (trace("received"), "nobody", False, False, "đã nhận lúc 09:05"),
+        (trace("pending"), "hub", True, False, "Đang chờ trục chuyển"),
+        (trace("pending", code="E801"), "operator", True, False, "tự thử lại lần 3 lúc 09:06"),
+        (trace("pending", code="E802"), "recipient", True, False, "đã đầy"),
+        (trace("routed"), "recipient", True, False, "Đã vào hàng đợi"),
+        (trace("routed", receipt_due_at=NOW), "hub", True, False, "Quá hạn chưa có biên nhận"),
+        (trace("held"), "operator", False, False, "Tạm giữ"),
+        (trace("expired", code="E809"), "sender", False, False, "Hết hạn chuyển"),
+        (trace("dead", code="E808"), "sender", False, False, "E808"),
+        (trace("dead", code="E804"), "recipient", False, True, "E804"),
+    ],
+)
+def test_each_state_has_its_sentence(
+    facts: DeliveryTrace, acts: str, hub_retries: bool, replay_helps: bool, says: str
+) -> None:
+    diagnosis = diagnose_delivery(facts, NOW)
+    assert (diagnosis.acts, diagnosis.hub_retries, diagnosis.replay_helps) == (acts, hub_retries, replay_helps)
+    assert says in diagnosis.vi
+    assert diagnosis.en != diagnosis.vi
+
+
+def test_a_recipient_is_named_with_its_code() -> None:
+    assert "UBND thành phố Hà Nội (H26)" in diagnose_delivery(trace("received"), NOW).vi
+    assert "H26 " in diagnose_delivery(trace("received", recipient_name=""), NOW).vi
+
+
+def test_a_document_is_told_by_the_delivery_that_needs_somebody_most() -> None:
+    worst_first = ["dead", "expired", "held", "pending", "routed", "received"]
+    assert sorted(worst_first) == sorted(STATES)
+    for index in range(len(worst_first) - 1):
+        deliveries = [trace(other, recipient=f"H{10 + n}", recipient_name="") for n, other in enumerate(worst_first)]
+        diagnosis = diagnose_document(document(*deliveries[index:]), NOW)
+        assert diagnose_delivery(deliveries[index], NOW).vi in diagnosis.vi
+        assert diagnosis.vi.startswith(f"1/{len(deliveries[index:])} đơn vị đã nhận")
+
+
+def test_a_document_that_everybody_has_needs_nobody() -> None:
+    diagnosis = diagnose_document(document(trace("received"), trace("received")), NOW)
+    assert diagnosis.acts == "nobody"
+    assert "Tất cả 2" in diagnosis.vi
+
+
+@pytest.mark.parametrize("code", CATALOGUE)
+def test_every_code_can_be_diagnosed(code: str) -> None:
+    refusal = RefusalTrace(DocumentId("ab" * 32), None, AgencyCode("G22"), code, (), NOW)
+    parked = ParkedTrace("ab" * 32, "G22", code, (), 10, NOW)
+    dead = diagnose_delivery(trace("dead", code=code), NOW)
+    for diagnosis in (diagnose_refusal(refusal), diagnose_parked(parked), dead):
+        assert code in diagnosis.vi
+        assert code in diagnosis.en
+        assert diagnosis.acts == CATALOGUE[code].acts

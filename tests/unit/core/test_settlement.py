@@ -1,0 +1,221 @@
+"""What becomes of a delivery after an attempt, an answer, a deadline."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.core.delivery import STATES, Delivery
+from hub.core.policy import Policy
+from hub.core.settlement import (
+    retry_at,
+    settle_attempt,
+    settle_expired,
+    settle_overdue,
+    settle_receipt,
+    settle_returned,
+)
+from hub.core.submission import Submission
+from hub.core.verdict import Answered
+from schemas.directory_file import key_record
+from schemas.envelope import ENVELOPE_TYP
+from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
+from schemas.receipt import NOTICE_TYP, Answer, Receipt, read_notice
+from schemas.refusal import CATALOGUE
+from schemas.signing import verify
+from tests.keys import agency_keys
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+POLICY = Policy(receipt_deadline_s=600, retry_delay_s=5, max_retry_delay_s=3600, max_attempts=5)
+
+
+def delivery(**changes: object) -> Delivery:
+    values = {
+        "delivery_id": DeliveryId(UUID(int=7)),
+        "object_id": DocumentId("ab" * 32),
+        "typ": ENVELOPE_TYP,
+        "sender": AgencyCode("G22"),
+        "recipient": AgencyCode("H26"),
+        "state": "pending",
+        "attempts": 0,
+        "expires_at": NOW + timedelta(days=7),
+    } | changes
+    return Delivery(**values)
+
+
+def answered(*answers: Answer, from_: str = "H26", to: str | None = "G22") -> Answered:
+    receipt = Receipt(from_=from_, to=to, answers=answers)
+    submission = Submission(b"token", from_, f"receipt.{from_}")
+    return Answered(DocumentId("cd" * 32), b"token", receipt, AgencyCode(from_), submission)
+
+
+def answer(outcome: str = "received", delivery_id: UUID = UUID(int=7)) -> Answer:  # noqa: B008 - immutable
+    return Answer(delivery=str(delivery_id), outcome=outcome, at=int(NOW.timestamp()), code="X1", detail="đĩa đầy")
+
+
+def test_a_document_that_is_taken_waits_for_its_receipt_until_the_deadline() -> None:
+    after = settle_attempt(delivery(), "routed", POLICY, NOW)
+    assert (after.state, after.attempts, after.code) == ("routed", 1, None)
+    assert after.receipt_due_at == NOW + timedelta(seconds=600)
+
+
+def test_a_notice_that_is_taken_waits_for_nothing() -> None:
+    after = settle_attempt(delivery(typ=NOTICE_TYP), "routed", POLICY, NOW)
+    assert (after.state, after.receipt_due_at) == ("routed", None)
+
+
+@pytest.mark.parametrize(
+    ("handover", "code"), [("unroutable", "E801"), ("not-taken", "E802"), ("broker-refused", "E806")]
+)
+def test_a_failed_attempt_counts_and_is_made_again_later(handover: str, code: str) -> None:
+    after = settle_attempt(delivery(), handover, POLICY, NOW)
+    assert (after.state, after.attempts, after.code, after.event) == ("pending", 1, code, f"delivery.{handover}")
+    assert NOW < after.next_attempt_at <= NOW + timedelta(seconds=5)
+
+
+def test_an_attempt_without_a_word_costs_nothing_and_is_made_again_soon() -> None:
+    after = settle_attempt(delivery(attempts=4), "unsure", POLICY, NOW)
+    assert (after.state, after.attempts, after.code) == ("pending", 4, "E803")
+    assert after.next_attempt_at == NOW + timedelta(seconds=5)
+
+
+@pytest.mark.parametrize("handover", ["unroutable", "not-taken", "broker-refused"])
+def test_the_last_attempt_ends_dead(handover: str) -> None:
+    after = settle_attempt(delivery(attempts=4), handover, POLICY, NOW)
+    assert (after.state, after.attempts, after.next_attempt_at) == ("dead", 5, None)
+
+
+def test_an_overdue_delivery_is_sent_again_without_counting_the_attempt_twice() -> None:
+    after = settle_overdue(delivery(state="routed", attempts=2), POLICY, NOW)
+    assert (after.state, after.attempts, after.code) == ("pending", 2, "E804")
+
+
+def test_an_overdue_delivery_whose_attempts_are_spent_is_dead() -> None:
+    assert settle_overdue(delivery(state="routed", attempts=5), POLICY, NOW).state == "dead"
+
+
+@pytest.mark.parametrize("state", [state for state in STATES if state != "routed"])
+def test_a_return_of_something_that_is_not_in_a_queue_changes_nothing(state: str) -> None:
+    assert settle_returned(delivery(state=state), POLICY, NOW) is None
+
+
+def test_a_returned_delivery_is_a_failed_attempt() -> None:
+    after = settle_returned(delivery(state="routed", attempts=1), POLICY, NOW)
+    assert (after.state, after.attempts, after.code) == ("pending", 1, "E805")
+
+
+def test_the_sender_of_an_expired_document_is_told_by_a_notice_of_the_hub() -> None:
+    keys = agency_keys("hub")
+    after = settle_expired(delivery(state="routed"), keys.signer, NOW)
+    assert (after.state, after.code) == ("expired", "E809")
+    assert after.letter.to == "G22"
+    notice = read_notice(_payload(after.letter.token))
+    assert (notice.kind, notice.recipient, notice.document) == ("expired", "H26", "ab" * 32)
+    assert notice.problems[0].code == "E809"
+    assert CATALOGUE["E809"].vi in notice.problems[0].vi
+
+
+def _payload(token: bytes) -> bytes:
+    record = key_record(agency_keys("hub").entry("hub"))
+    verified = verify(
+        token, typ=NOTICE_TYP, keys={record.fingerprint: record}, now_s=int(NOW.timestamp()), max_age_s=None
+    )
+    return verified.payload
+
+
+def test_nobody_is_told_when_a_notice_expires() -> None:
+    assert settle_expired(delivery(typ=NOTICE_TYP), agency_keys("hub").signer, NOW).letter is None
+
+
+@pytest.mark.parametrize("state", ["pending", "routed", "held", "dead"])
+def test_received_counts_from_every_state_that_is_not_final(state: str) -> None:
+    held = delivery(state=state, attempts=1)
+    settlement = settle_receipt(answered(answer()), {held.delivery_id: held}, POLICY, NOW)
+    assert [item.state for item in settlement.transitions] == ["received"]
+    assert settlement.park is None
+    assert settlement.forward.to == "G22"
+
+
+@pytest.mark.parametrize("state", ["received", "expired"])
+@pytest.mark.parametrize("outcome", ["received", "failed", "refused"])
+def test_nothing_changes_a_final_state(state: str, outcome: str) -> None:
+    held = delivery(state=state)
+    settlement = settle_receipt(answered(answer(outcome)), {held.delivery_id: held}, POLICY, NOW)
+    assert settlement.transitions == ()
+    assert settlement.park is None
+
+
+def test_refused_is_dead_with_the_words_of_the_recipient() -> None:
+    held = delivery(state="routed", attempts=1)
+    (after,) = settle_receipt(answered(answer("refused")), {held.delivery_id: held}, POLICY, NOW).transitions
+    assert (after.state, after.code, after.detail) == ("dead", "E808", "X1 đĩa đầy")
+
+
+def test_failed_is_tried_again_later() -> None:
+    held = delivery(state="routed", attempts=1)
+    (after,) = settle_receipt(answered(answer("failed")), {held.delivery_id: held}, POLICY, NOW).transitions
+    assert (after.state, after.code, after.attempts) == ("pending", "E807", 1)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        pytest.param(None, id="unknown delivery"),
+        pytest.param(delivery(state="routed", recipient="H49"), id="another recipient's"),
+        pytest.param(delivery(state="routed", sender="G01"), id="another sender's"),
+        pytest.param(delivery(state="routed", typ=NOTICE_TYP), id="a notice"),
+    ],
+)
+def test_an_answer_about_what_is_not_its_own_is_parked_and_changes_nothing(held: Delivery | None) -> None:
+    known = {held.delivery_id: held} if held else {}
+    settlement = settle_receipt(answered(answer()), known, POLICY, NOW)
+    assert settlement.transitions == ()
+    assert settlement.forward is None
+    assert [problem.code for problem in settlement.park.problems] == ["E409"]
+
+
+def test_a_wrong_answer_does_not_harm_the_right_one_beside_it() -> None:
+    held = delivery(state="routed")
+    receipt = answered(answer(), answer(delivery_id=UUID(int=8)))
+    settlement = settle_receipt(receipt, {held.delivery_id: held}, POLICY, NOW)
+    assert [item.state for item in settlement.transitions] == ["received"]
+    assert settlement.park.problems[0].pointer == "/answers/1/delivery"
+
+
+def test_a_receipt_without_a_known_sender_is_not_passed_on() -> None:
+    held = delivery(state="routed")
+    settlement = settle_receipt(answered(answer("failed"), to=None), {held.delivery_id: held}, POLICY, NOW)
+    assert settlement.forward is None
+    assert len(settlement.transitions) == 1
+
+
+@given(attempts=st.integers(1, 10_000), seed=st.integers(0, 2**128 - 1), lifetime_s=st.integers(0, 10**7))
+def test_waits_grow_to_their_bound_and_never_beyond_the_lifetime(attempts: int, seed: int, lifetime_s: int) -> None:
+    held = delivery(delivery_id=DeliveryId(UUID(int=seed)), expires_at=NOW + timedelta(seconds=lifetime_s))
+    at = retry_at(held, attempts, POLICY, NOW)
+    assert NOW <= at <= NOW + timedelta(seconds=min(3600, lifetime_s))
+    longest_s = min(5 * 2 ** min(attempts - 1, 20), 3600)
+    assert at >= NOW + timedelta(seconds=min(0.75 * longest_s, lifetime_s))
+
+
+@given(
+    handovers=st.lists(
+        st.sampled_from(["unroutable", "not-taken", "broker-refused", "unsure", "routed"]), min_size=60, max_size=60
+    )
+)
+def test_retries_end(handovers: list[str]) -> None:
+    """However the broker behaves, a delivery is dead after the allowed attempts whose outcome is known."""
+    held = delivery()
+    known = 0
+    for handover in handovers:
+        after = settle_attempt(held, handover, POLICY, NOW)
+        known += handover != "unsure"
+        if after.state == "routed":
+            after = settle_overdue(delivery(state="routed", attempts=after.attempts), POLICY, NOW)
+        held = delivery(state=after.state, attempts=after.attempts)
+        if after.state == "dead":
+            break
+    assert held.attempts <= POLICY.max_attempts
+    assert (held.state == "dead") == (known >= POLICY.max_attempts)
