@@ -106,15 +106,22 @@ class DeadInbox:
 
     Args:
         connection: A connection that nothing publishes on.
+        queue: Name of the queue, which must exist.
         prefetch: Most messages that the broker hands out before some are settled.
         max_batch: Most messages taken together.
         linger_s: How long a batch that is not full waits for more.
     """
 
     def __init__(
-        self, connection: Connection, *, prefetch: int = 200, max_batch: int = 100, linger_s: float = 0.005
+        self,
+        connection: Connection,
+        queue: str = DEAD,
+        *,
+        prefetch: int = 200,
+        max_batch: int = 100,
+        linger_s: float = 0.005,
     ) -> None:
-        self._consumer = Consumer(connection, DEAD, prefetch=prefetch, max_batch=max_batch, linger_s=linger_s)
+        self._consumer = Consumer(connection, queue, prefetch=prefetch, max_batch=max_batch, linger_s=linger_s)
 
     async def take(self) -> ReturnBatch:
         """Wait at most half a second for returns; the batch is empty when none came.

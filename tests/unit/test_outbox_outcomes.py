@@ -1,0 +1,289 @@
+"""What the outbox makes of the broker's answers, on the library's real channel and a broker that is a script.
+
+Guards every change of the library's version: nothing that was returned or refused counts as routed, and nothing
+outlives its timeout.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from itertools import groupby
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiormq.abc import ChannelFrame
+from aiormq.base import FutureStore
+from aiormq.exceptions import ConnectionClosed
+from pamqp import frame as wire
+from pamqp.body import ContentBody
+from pamqp.commands import Basic, Channel
+from pamqp.header import ContentHeader
+
+from hub.broker.connection import _Channel
+from hub.broker.outbox import Outcome, publish_on
+from hub.core.delivery import Delivery
+from hub.dispatch import Posting
+from schemas.envelope import ENVELOPE_TYP
+from schemas.identifiers import AgencyCode, DocumentId, delivery_id_of
+
+RECIPIENT = AgencyCode("H26")
+
+
+def posting(document: int = 0, recipient: AgencyCode = RECIPIENT) -> Posting:
+    document_id = DocumentId(f"{document:064x}")
+    delivery = Delivery(
+        delivery_id=delivery_id_of(document_id, recipient),
+        object_id=document_id,
+        typ=ENVELOPE_TYP,
+        sender=AgencyCode("H30"),
+        recipient=recipient,
+        state="pending",
+        attempts=0,
+        expires_at=datetime(2030, 1, 1, tzinfo=UTC),
+    )
+    return Posting("truc.tier.commune", recipient, b"token", delivery)
+
+
+class ScriptedBroker:
+    """A connection as far as a channel needs one. What is published is kept, answers are given by the test."""
+
+    publisher_confirms = True
+    is_opened = True
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.write_queue: asyncio.Queue[ChannelFrame] = asyncio.Queue(maxsize=10)
+        self.connection_tune = SimpleNamespace(frame_max=131_072, heartbeat=1)
+        self.channels: dict[int, Any] = {}
+        self.sent: list[Any] = []
+        self._futures = FutureStore(self.loop)
+        self.channel = _Channel(self, 1)  # type: ignore[arg-type]
+        self._writing = asyncio.create_task(self._write())
+
+    def _future_store_child(self) -> FutureStore:
+        return self._futures.get_child()
+
+    @property
+    def message_ids(self) -> list[str]:
+        return [item.properties.message_id for item in self.sent if isinstance(item, ContentHeader)]
+
+    async def until_published(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self.message_ids) < count:  # noqa: ASYNC110 - the test ends with the writer's next turn
+                await asyncio.sleep(0)
+
+    async def answer(self, *frames: Any) -> None:
+        for item in frames:
+            await self.channel.frames.put((0, item))
+
+    async def give_back(self, number: int) -> None:
+        properties = Basic.Properties(message_id=self.message_ids[number - 1])
+        await self.answer(
+            Basic.Return(312, "NO_ROUTE", "truc.tier.commune", RECIPIENT),
+            ContentHeader(body_size=5, properties=properties),
+            ContentBody(b"token"),
+        )
+
+    async def end(self) -> None:
+        self.is_opened = False
+        await self.channel.close()
+        self._writing.cancel()
+
+    async def _write(self) -> None:
+        while True:
+            chunk = await self.write_queue.get()
+            data = chunk.payload
+            while data:
+                consumed, _, item = wire.unmarshal(data)
+                data = data[consumed:]
+                self.sent.append(item)
+            await asyncio.sleep(0)
+            chunk.drain()
+
+
+@pytest.fixture
+async def broker() -> AsyncIterator[ScriptedBroker]:
+    scripted = ScriptedBroker()
+    yield scripted
+    await scripted.end()
+
+
+Publish = Callable[..., asyncio.Task[Outcome]]
+
+
+@pytest.fixture
+async def publish(broker: ScriptedBroker) -> AsyncIterator[Publish]:
+    tasks: list[asyncio.Task[Outcome]] = []
+
+    def start(document: int = 0) -> asyncio.Task[Outcome]:
+        task = asyncio.create_task(publish_on(broker.channel, posting(document), "truc-hub"))
+        tasks.append(task)
+        return task
+
+    yield start
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_confirmed_message_is_routed(broker: ScriptedBroker, publish: Publish) -> None:
+    task = publish()
+    await broker.until_published(1)
+    await broker.answer(Basic.Ack(1))
+
+    assert await task == "routed"
+
+
+async def test_one_confirm_may_speak_for_several_messages(broker: ScriptedBroker, publish: Publish) -> None:
+    tasks = [publish(number) for number in range(5)]
+    await broker.until_published(5)
+    await broker.answer(Basic.Ack(5, multiple=True))
+
+    assert await asyncio.gather(*tasks) == ["routed"] * 5
+
+
+async def test_a_message_that_no_queue_takes_is_unroutable_though_it_is_confirmed(
+    broker: ScriptedBroker, publish: Publish
+) -> None:
+    task = publish()
+    await broker.until_published(1)
+    await broker.give_back(1)
+    await broker.answer(Basic.Ack(1))
+
+    assert await task == "unroutable"
+
+
+async def test_a_returned_message_is_not_mistaken_for_the_other_delivery_of_its_document(
+    broker: ScriptedBroker, publish: Publish
+) -> None:
+    first, second = publish(7), publish(7)
+    await broker.until_published(2)
+    await broker.give_back(1)
+    await broker.answer(Basic.Ack(2, multiple=True))
+
+    assert await first == "unroutable"
+    assert await second == "routed"
+
+
+async def test_a_full_queue_takes_nothing(broker: ScriptedBroker, publish: Publish) -> None:
+    tasks = [publish(number) for number in range(3)]
+    await broker.until_published(3)
+    await broker.answer(Basic.Ack(1), Basic.Nack(3, multiple=True))
+
+    assert await asyncio.gather(*tasks) == ["routed", "not-taken", "not-taken"]
+
+
+async def test_every_publish_has_an_id_of_its_own(broker: ScriptedBroker, publish: Publish) -> None:
+    tasks = [publish(7) for _ in range(3)]
+    await broker.until_published(3)
+    await broker.answer(Basic.Ack(3, multiple=True))
+    await asyncio.gather(*tasks)
+
+    assert len(set(broker.message_ids)) == 3
+
+
+async def test_a_message_is_persistent_mandatory_and_names_document_type_and_user(
+    broker: ScriptedBroker, publish: Publish
+) -> None:
+    task = publish(7)
+    await broker.until_published(1)
+    await broker.answer(Basic.Ack(1))
+    await task
+    method, header, *_ = broker.sent
+
+    assert (method.exchange, method.routing_key, method.mandatory) == ("truc.tier.commune", RECIPIENT, True)
+    assert header.properties.delivery_mode == 2
+    assert header.properties.correlation_id == f"{7:064x}"
+    assert header.properties.message_type == ENVELOPE_TYP
+    assert header.properties.user_id == "truc-hub"
+
+
+async def test_a_channel_that_the_broker_closes_leaves_everything_in_flight_undecided(
+    broker: ScriptedBroker, publish: Publish
+) -> None:
+    tasks = [publish(number) for number in range(3)]
+    await broker.until_published(3)
+    await broker.answer(Channel.Close(404, "NOT_FOUND - no exchange", 60, 40))
+
+    assert await asyncio.gather(*tasks) == ["channel-closed"] * 3
+
+
+async def test_nothing_is_published_on_a_channel_after_the_broker_has_closed_it(
+    broker: ScriptedBroker, publish: Publish
+) -> None:
+    """The broker would close the whole connection for it."""
+    tasks = [publish(number) for number in range(100)]
+    await broker.until_published(10)
+    await broker.answer(Channel.Close(404, "NOT_FOUND - no exchange", 60, 40))
+    outcomes = await asyncio.gather(*tasks)
+    goodbye = next(index for index, item in enumerate(broker.sent) if isinstance(item, Channel.CloseOk))
+
+    assert broker.sent[goodbye + 1 :] == []
+    assert set(outcomes) == {"channel-closed", "not-sent"}
+
+
+@pytest.mark.parametrize("reason", [ConnectionClosed(320, "CONNECTION_FORCED"), asyncio.CancelledError()])
+async def test_a_lost_connection_leaves_a_message_unsure(
+    broker: ScriptedBroker, publish: Publish, reason: BaseException
+) -> None:
+    """The library reports some losses as a cancellation, although nobody cancelled anything."""
+    task = publish()
+    await broker.until_published(1)
+    broker.is_opened = False
+    await broker.channel.close(reason)
+
+    assert await task == "unsure"
+
+
+async def test_a_cancelled_publish_ends_cancelled(broker: ScriptedBroker, publish: Publish) -> None:
+    task = publish()
+    await broker.until_published(1)
+    task.cancel()
+    await asyncio.wait([task])
+
+    assert task.cancelled()
+
+
+async def test_a_silent_broker_ends_in_the_timeout_of_the_caller(broker: ScriptedBroker) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await publish_on(broker.channel, posting(), "truc-hub")
+
+
+async def test_what_amqp_cannot_carry_is_refused_alone(broker: ScriptedBroker) -> None:
+    too_long = posting(recipient=AgencyCode("H" * 300))
+
+    assert await publish_on(broker.channel, too_long, "truc-hub") == "broker-refused"
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_no_order_of_answers_turns_a_bad_outcome_into_routed(
+    broker: ScriptedBroker, publish: Publish, seed: int
+) -> None:
+    """Messages are confirmed, refused and returned at random, singly or several at once; the last ones are forgotten."""
+    dice = random.Random(seed)
+    wanted: list[Outcome] = dice.choices(["routed", "not-taken", "unroutable"], k=60)
+    answered = [publish(number) for number in range(len(wanted))]
+    await broker.until_published(len(wanted))
+    forgotten = [publish(number) for number in range(5)]
+    await broker.until_published(len(wanted) + len(forgotten))
+    for refused, group in groupby(enumerate(wanted, start=1), key=lambda item: item[1] == "not-taken"):
+        await _answer(broker, Basic.Nack if refused else Basic.Ack, dict(group), together=dice.random() < 0.5)
+    async with asyncio.timeout(5):
+        outcomes = await asyncio.gather(*answered)
+
+    assert outcomes == wanted
+    assert not any(task.done() for task in forgotten)
+
+
+async def _answer(broker: ScriptedBroker, frame: Any, wanted: dict[int, Outcome], *, together: bool) -> None:
+    """Answer neighbours alike; what is returned is confirmed after its return, as by the broker."""
+    for tag, outcome in wanted.items():
+        if outcome == "unroutable":
+            await broker.give_back(tag)
+        if not together:
+            await broker.answer(frame(tag))
+    if together:
+        await broker.answer(frame(max(wanted), multiple=True))
