@@ -2,7 +2,7 @@
 
 ```
             begin                    settle (received, refused)
-(no row) ─────────► handing over ───────────────────────────────► handed over, with the answer
+(no row) ─────────► handing over ───────────────────────────────► handed over, with the receipt
     ▲                    │
     └────────────────────┘
       release (failed: the hub sends it again later)
@@ -14,7 +14,7 @@ What a second arrival of the same delivery finds:
 |----------------|---------------------------------------------------------------|-------------------------------------|
 | none           | never seen, or given back with `failed`                       | hands it over                       |
 | `handing over` | the process died between the two: **nobody here knows** whether the application finished | hands it over, marked `interrupted` |
-| `handed over`  | done                                                          | repeats the same answer, nothing else |
+| `handed over`  | done                                                          | repeats the same receipt, nothing else |
 
 The middle row is the one window that cannot be closed from here: between the application's own effect and our mark lies
 a moment that two separate stores never share. The application closes it by keeping the delivery id, which never
@@ -29,7 +29,7 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,12 +40,23 @@ from typing import Any, Final, Literal, Self, TypeVar
 
 from adapters.errors import Unusable
 from schemas.identifiers import DeliveryId
-from schemas.receipt import Answer
 
 T = TypeVar("T")
 
-Found = Literal["fresh", "interrupted"] | Answer
-"""What `begin` finds: never seen, left half-way by an earlier process, or handed over with this answer."""
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """What is kept about a delivery that was handed over.
+
+    Attributes:
+        receipt: Payload of a receipt that answers this delivery alone; `None` for what asks for no receipt.
+    """
+
+    receipt: bytes | None
+
+
+Found = Literal["fresh", "interrupted"] | HandedOver
+"""What `begin` finds: never seen, left half-way by an earlier process, or handed over."""
 
 _MAX_SHARED_COMMIT: Final = 256
 _BUSY_TIMEOUT_S: Final = 2.0
@@ -55,17 +66,17 @@ _SCHEMA: Final = """
 CREATE TABLE delivery (
     delivery_id TEXT    PRIMARY KEY,
     state       TEXT    NOT NULL CHECK (state IN ('handing over', 'handed over')),
-    answer      BLOB    CHECK ((answer IS NULL) = (state = 'handing over')),
+    receipt     BLOB,
     changed_at  INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX delivery_by_age ON delivery (changed_at) WHERE state = 'handed over';
 """
 
-_FIND: Final = "SELECT answer FROM delivery WHERE delivery_id = ?"
+_FIND: Final = "SELECT state, receipt FROM delivery WHERE delivery_id = ?"
 _BEGIN: Final = "INSERT INTO delivery VALUES (?, 'handing over', NULL, ?)"
 _SETTLE: Final = """
 INSERT INTO delivery VALUES (?, 'handed over', ?, ?)
-ON CONFLICT (delivery_id) DO UPDATE SET state = excluded.state, answer = excluded.answer, changed_at = excluded.changed_at
+ON CONFLICT (delivery_id) DO UPDATE SET state = excluded.state, receipt = excluded.receipt, changed_at = excluded.changed_at
 """
 _RELEASE: Final = "DELETE FROM delivery WHERE delivery_id = ?"
 _FORGET: Final = "DELETE FROM delivery WHERE state = 'handed over' AND changed_at < ?"
@@ -106,26 +117,22 @@ class InboxGuard:
         """Begin to hand a delivery over, unless that was done; the row is durable when this returns."""
 
         def work(connection: sqlite3.Connection) -> Found:
-            row = connection.execute(_FIND, (str(delivery_id),)).fetchone()
-            if row is None:
-                connection.execute(_BEGIN, (str(delivery_id), int(now.timestamp())))
-                return "fresh"
-            return "interrupted" if row[0] is None else Answer.model_validate_json(row[0])
+            found = _find(connection, delivery_id)
+            if found is not None:
+                return found
+            connection.execute(_BEGIN, (str(delivery_id), int(now.timestamp())))
+            return "fresh"
 
         return await self._do(work)
 
-    async def find(self, delivery_id: DeliveryId) -> Answer | None:
-        """Give the answer to a delivery that was handed over; changes nothing."""
+    async def find(self, delivery_id: DeliveryId) -> Found | None:
+        """Tell what is kept about a delivery; changes nothing."""
+        return await self._do(lambda connection: _find(connection, delivery_id))
 
-        def work(connection: sqlite3.Connection) -> Answer | None:
-            row = connection.execute(_FIND, (str(delivery_id),)).fetchone()
-            return None if row is None or row[0] is None else Answer.model_validate_json(row[0])
-
-        return await self._do(work)
-
-    async def settle(self, answers: Sequence[Answer], now: datetime) -> None:
-        """Mark deliveries as handed over, with the answers that every duplicate will get."""
-        rows = [(answer.delivery, answer.to_json(), int(now.timestamp())) for answer in answers]
+    async def settle(self, done: Mapping[DeliveryId, HandedOver], now: datetime) -> None:
+        """Mark deliveries as handed over, with the receipt that every duplicate will get."""
+        moment = int(now.timestamp())
+        rows = [(str(delivery_id), handed_over.receipt, moment) for delivery_id, handed_over in done.items()]
         await self._change(_SETTLE, rows)
 
     async def release(self, delivery_ids: Sequence[DeliveryId]) -> None:
@@ -206,6 +213,14 @@ class InboxGuard:
 
     def _unusable(self, error: Exception) -> Unusable:
         return Unusable(str(error), f"SQLite báo: {error}", place=self._place, code="A104")
+
+
+def _find(connection: sqlite3.Connection, delivery_id: DeliveryId) -> Found | None:
+    row = connection.execute(_FIND, (str(delivery_id),)).fetchone()
+    if row is None:
+        return None
+    state, receipt = row
+    return "interrupted" if state == "handing over" else HandedOver(receipt)
 
 
 def _open(place: str) -> sqlite3.Connection:

@@ -26,10 +26,11 @@ from schemas.directory_file import (
     CertificateEntry,
     DirectoryFile,
     MandateEntry,
+    PlatformEntry,
     in_force,
     key_record,
 )
-from schemas.envelope import ENVELOPE_TYP, Envelope, read_envelope
+from schemas.envelope import ENVELOPE_TYP, Action, Envelope, read_envelope
 from schemas.identifiers import HUB, AgencyCode
 from schemas.receipt import NOTICE_TYP, RECEIPT_TYP, Notice, Receipt, read_notice, read_receipt
 from schemas.refusal import Problem
@@ -47,16 +48,25 @@ class View:
     Attributes:
         keys: Certificates by fingerprint.
         agencies: Entries by code, of all periods.
+        platforms: The same for platforms.
         mandates: Entries by platform and agency, of all periods.
     """
 
     keys: Mapping[str, KeyRecord]
     agencies: Mapping[AgencyCode, tuple[AgencyEntry, ...]]
+    platforms: Mapping[AgencyCode, tuple[PlatformEntry, ...]]
     mandates: Mapping[tuple[AgencyCode, AgencyCode], tuple[MandateEntry, ...]]
 
     def agency(self, code: AgencyCode, now: datetime) -> AgencyEntry | None:
         """Give the entry of an agency that is in force at a moment."""
         return next((entry for entry in self.agencies.get(code, ()) if in_force(entry, now)), None)
+
+    def allows(self, platform: AgencyCode, agency: AgencyCode, action: Action, now: datetime) -> bool:
+        """Tell whether a mandate in force, of a platform in force, lets it do this for the agency."""
+        return any(in_force(entry, now) for entry in self.platforms.get(platform, ())) and any(
+            action in mandate.actions and in_force(mandate, now)
+            for mandate in self.mandates.get((platform, agency), ())
+        )
 
     def owned_by(self, owner: AgencyCode) -> list[KeyRecord]:
         """List the certificates of an owner."""
@@ -132,10 +142,7 @@ class Trust:
             verified,
             envelope.from_,
             envelope.via,
-            lambda platform, moment: any(
-                envelope.action in mandate.actions and in_force(mandate, moment)
-                for mandate in view.mandates.get((platform, envelope.from_), ())
-            ),
+            lambda platform, moment: view.allows(platform, envelope.from_, envelope.action, moment),
             now,
         )
         return problems or (verified, envelope)
@@ -178,6 +185,9 @@ def read_directory(file: Path) -> View:
     agencies: dict[AgencyCode, list[AgencyEntry]] = defaultdict(list)
     for agency in directory.agencies:
         agencies[agency.code].append(agency)
+    platforms: dict[AgencyCode, list[PlatformEntry]] = defaultdict(list)
+    for platform in directory.platforms:
+        platforms[platform.code].append(platform)
     mandates: dict[tuple[AgencyCode, AgencyCode], list[MandateEntry]] = defaultdict(list)
     for mandate in directory.mandates:
         mandates[mandate.platform, mandate.agency].append(mandate)
@@ -185,6 +195,7 @@ def read_directory(file: Path) -> View:
     return View(
         keys={key.fingerprint: key for key in keys if key is not None},
         agencies={code: tuple(entries) for code, entries in agencies.items()},
+        platforms={code: tuple(entries) for code, entries in platforms.items()},
         mandates={pair: tuple(entries) for pair, entries in mandates.items()},
     )
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from adapters.errors import Unusable
-from adapters.inbox_guard import InboxGuard
+from adapters.inbox_guard import HandedOver, InboxGuard
 from schemas.identifiers import DeliveryId
-from schemas.receipt import Answer
 
 NOW = datetime(2026, 7, 1, 9, 0, tzinfo=UTC)
 
@@ -21,8 +20,8 @@ def new_id() -> DeliveryId:
     return DeliveryId(uuid.uuid4())
 
 
-def answer_to(delivery_id: DeliveryId, outcome: str = "received") -> Answer:
-    return Answer.model_validate({"delivery": str(delivery_id), "outcome": outcome, "at": int(NOW.timestamp())})
+def receipted(delivery_id: DeliveryId) -> HandedOver:
+    return HandedOver(b"receipt for " + delivery_id.bytes)
 
 
 @pytest.fixture
@@ -35,24 +34,40 @@ async def test_a_new_delivery_is_fresh(guard_file):
         assert await guard.begin(new_id(), NOW) == "fresh"
 
 
-async def test_a_delivery_handed_over_gives_its_answer_to_every_later_arrival(guard_file):
+async def test_a_delivery_handed_over_gives_its_receipt_to_every_later_arrival(guard_file):
     delivery_id = new_id()
-    answer = answer_to(delivery_id, "refused").model_copy(update={"code": "X1", "detail": "Sai thẩm quyền"})
     with InboxGuard(guard_file) as guard:
         await guard.begin(delivery_id, NOW)
-        await guard.settle([answer], NOW)
+        await guard.settle({delivery_id: receipted(delivery_id)}, NOW)
 
-        assert await guard.begin(delivery_id, NOW) == answer
-        assert await guard.find(delivery_id) == answer
+        assert await guard.begin(delivery_id, NOW) == receipted(delivery_id)
+        assert await guard.find(delivery_id) == receipted(delivery_id)
 
 
-async def test_the_answer_survives_a_restart(guard_file):
+async def test_what_asks_for_no_receipt_is_handed_over_once_all_the_same(guard_file):
     delivery_id = new_id()
     with InboxGuard(guard_file) as guard:
-        await guard.settle([answer_to(delivery_id)], NOW)
+        await guard.begin(delivery_id, NOW)
+        await guard.settle({delivery_id: HandedOver(None)}, NOW)
+
+        assert await guard.begin(delivery_id, NOW) == HandedOver(None)
+
+
+async def test_looking_changes_nothing(guard_file):
+    delivery_id = new_id()
+    with InboxGuard(guard_file) as guard:
+        assert await guard.find(delivery_id) is None
+        assert await guard.begin(delivery_id, NOW) == "fresh"
+        assert await guard.find(delivery_id) == "interrupted"
+
+
+async def test_the_receipt_survives_a_restart(guard_file):
+    delivery_id = new_id()
+    with InboxGuard(guard_file) as guard:
+        await guard.settle({delivery_id: receipted(delivery_id)}, NOW)
 
     with InboxGuard(guard_file) as guard:
-        assert await guard.begin(delivery_id, NOW) == answer_to(delivery_id)
+        assert await guard.begin(delivery_id, NOW) == receipted(delivery_id)
 
 
 async def test_a_delivery_given_back_is_fresh_again(guard_file):
@@ -64,16 +79,16 @@ async def test_a_delivery_given_back_is_fresh_again(guard_file):
         assert await guard.begin(delivery_id, NOW) == "fresh"
 
 
-async def test_forgetting_spares_recent_answers_and_everything_in_hand(guard_file):
+async def test_forgetting_spares_recent_ones_and_everything_in_hand(guard_file):
     old, recent, in_hand = new_id(), new_id(), new_id()
     with InboxGuard(guard_file) as guard:
-        await guard.settle([answer_to(old)], NOW - timedelta(days=61))
-        await guard.settle([answer_to(recent)], NOW)
+        await guard.settle({old: receipted(old)}, NOW - timedelta(days=61))
+        await guard.settle({recent: receipted(recent)}, NOW)
         await guard.begin(in_hand, NOW - timedelta(days=61))
 
         assert await guard.forget(NOW - timedelta(days=60)) == 1
         assert await guard.begin(old, NOW) == "fresh"
-        assert await guard.begin(recent, NOW) == answer_to(recent)
+        assert await guard.begin(recent, NOW) == receipted(recent)
         assert await guard.begin(in_hand, NOW) == "interrupted"
 
 
@@ -81,10 +96,10 @@ async def test_many_changes_at_once_are_all_kept(guard_file):
     ids = [new_id() for _ in range(1000)]
     with InboxGuard(guard_file) as guard:
         assert await asyncio.gather(*(guard.begin(each, NOW) for each in ids)) == ["fresh"] * 1000
-        await asyncio.gather(*(guard.settle([answer_to(each)], NOW) for each in ids))
+        await asyncio.gather(*(guard.settle({each: receipted(each)}, NOW) for each in ids))
 
     with InboxGuard(guard_file) as guard:
-        assert await asyncio.gather(*(guard.find(each) for each in ids)) == [answer_to(each) for each in ids]
+        assert await asyncio.gather(*(guard.find(each) for each in ids)) == [receipted(each) for each in ids]
 
 
 async def test_of_two_at_once_one_is_fresh(guard_file):
@@ -133,8 +148,7 @@ CRASH = """
 import asyncio, sys, uuid
 from datetime import UTC, datetime
 from pathlib import Path
-from adapters.inbox_guard import InboxGuard
-from schemas.receipt import Answer
+from adapters.inbox_guard import HandedOver, InboxGuard
 
 async def main(file, delivery_id, stop_after):
     now = datetime.now(UTC)
@@ -143,8 +157,7 @@ async def main(file, delivery_id, stop_after):
         if step == "begin":
             await guard.begin(uuid.UUID(delivery_id), now)
         else:
-            answer = {"delivery": delivery_id, "outcome": "received", "at": int(now.timestamp())}
-            await guard.settle([Answer.model_validate(answer)], now)
+            await guard.settle({uuid.UUID(delivery_id): HandedOver(b"receipt")}, now)
         if step == stop_after:
             print("ready", flush=True)
             await asyncio.sleep(60)
@@ -153,15 +166,13 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize(("died_after", "expected"), [("begin", "interrupted"), ("settle", "received")])
+@pytest.mark.parametrize(("died_after", "expected"), [("begin", "interrupted"), ("settle", HandedOver(b"receipt"))])
 async def test_what_a_killed_process_had_marked_is_known_to_the_next(guard_file, died_after, expected):
     delivery_id = new_id()
     kill_after(guard_file, delivery_id, died_after)
 
     with InboxGuard(guard_file) as guard:
-        found = await guard.begin(delivery_id, NOW)
-
-    assert (found.outcome if isinstance(found, Answer) else found) == expected
+        assert await guard.begin(delivery_id, NOW) == expected
 
 
 def kill_after(guard_file: Path, delivery_id: DeliveryId, step: str) -> None:

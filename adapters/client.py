@@ -1,0 +1,808 @@
+"""Connects an agency, or a platform that speaks for several, to the axis. The only place here that knows AMQP.
+
+| effect                                            | if the process dies after it                                    |
+|---------------------------------------------------|-----------------------------------------------------------------|
+| `submit` signs, publishes, waits for the confirm  | the caller submits the same bytes again: the same document      |
+| the broker hands a message out                    | handed out again                                                |
+| proven off the event loop, `guard.begin`          | handed out again, marked `interrupted`                          |
+| the application does its part                     | the same: the one window, see `adapters.inbox_guard`            |
+| `guard.settle`                                    | handed out again; answered, not handed over                     |
+| the receipt is published and confirmed            | handed out again; answered with the same receipt                |
+| ack                                               | –                                                               |
+
+The mark comes before the receipt: in the other order a crash between the two would hand a document over twice, while
+the axis already holds its receipt. A receipt that is lost after the mark heals with the next duplicate.
+
+Connections are plain ones under supervision of our own, one to publish and one to consume, each opened at first use.
+Nothing is declared here, not even passively: queues and permissions are the operator's.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import random
+import ssl
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Final, Generic, Literal, Self, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage
+from aio_pika.exceptions import (
+    AMQPError,
+    AuthenticationError,
+    ChannelClosed,
+    ChannelNotFoundEntity,
+    ConnectionClosed,
+    DeliveryError,
+    ProbableAuthenticationError,
+    PublishError,
+)
+
+from adapters.errors import BrokerError, NoQueue, NotConfirmed, NotTaken, RefusedByBroker, Unreachable, Unusable
+from adapters.inbox_guard import HandedOver, InboxGuard
+from adapters.trust import Problems, Trust
+from schemas.addresses import SUBMIT, Lane, agency_queue, submit_key
+from schemas.envelope import ENVELOPE_TYP, Envelope
+from schemas.identifiers import (
+    AgencyCode,
+    DeliveryId,
+    DocumentId,
+    delivery_id_of,
+    is_agency_code,
+    is_platform_code,
+)
+from schemas.receipt import MAX_ANSWERS, RECEIPT_TYP, Answer, Notice, Outcome, Receipt
+from schemas.refusal import CATALOGUE, Problem
+from schemas.signing import MAX_AGE_S, MAX_TOKEN_BYTES, Signer, Verified, identity, sign
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_TROUBLE: Final = (AMQPError, OSError, RuntimeError)  # the library's errors have no common root
+_NOT_ALLOWED: Final = 530
+_MAX_UNCONFIRMED: Final = 256
+_FIRST_WAIT_S: Final = 0.2
+_LONGEST_WAIT_S: Final = 30.0
+_CLOSE_TIMEOUT_S: Final = 5.0
+_REPEATABLE_S: Final = MAX_AGE_S - 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A document that the broker has confirmed.
+
+    Attributes:
+        document_id: Its identity.
+        token: The signed bytes; submitting them again is the same document.
+    """
+
+    document_id: DocumentId
+    token: bytes
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """A document for one of our agencies, to be handed over and answered.
+
+    `async with delivery:` answers `received` at the end of the block, or `failed` when the block raises. A block that
+    was cancelled answers nothing: the document comes again.
+
+    Attributes:
+        delivery_id: Never changes; keep it with whatever the application does, under a unique key.
+        document_id: Identity of the document.
+        recipient: Which of our agencies it is for.
+        envelope: What was signed.
+        token: The signed bytes.
+        redelivered: Whether the broker handed the message out before.
+        interrupted: Whether an earlier process died while handing it over, so that it may have been handed over.
+    """
+
+    delivery_id: DeliveryId
+    document_id: DocumentId
+    recipient: AgencyCode
+    envelope: Envelope
+    token: bytes = field(repr=False)
+    redelivered: bool
+    interrupted: bool
+    _client: "AgencyClient" = field(repr=False)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            await self._client.receipt(self)
+        elif isinstance(error, Exception):
+            await self._client.receipt(self, "failed", code="E807", detail=type(error).__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Letter:
+    """A receipt or a notice for one of our agencies.
+
+    `async with letter:` acknowledges it at the end of the block; when the block raises, it is given back to the axis,
+    which sends it again later.
+
+    Attributes:
+        delivery_id: Never changes.
+        recipient: Which of our agencies, or the platform itself.
+        content: What was signed.
+        token: The signed bytes.
+        interrupted: As in `Delivery`.
+    """
+
+    delivery_id: DeliveryId
+    recipient: AgencyCode
+    content: Receipt | Notice
+    token: bytes = field(repr=False)
+    interrupted: bool
+    _client: "AgencyClient" = field(repr=False)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            await self._client.acknowledge(self)
+        elif isinstance(error, Exception):
+            await self._client.give_back(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Something that could not be believed; it was not handed over, and the axis has been told.
+
+    Attributes:
+        delivery_id: What the axis knows it by.
+        recipient: The routing key under which it came.
+        problems: Why.
+        token: The bytes.
+    """
+
+    delivery_id: DeliveryId
+    recipient: AgencyCode
+    problems: Problems
+    token: bytes = field(repr=False)
+
+
+Arrival = Delivery | Letter | Rejected
+
+
+class AgencyClient:
+    """One agency or platform, connected.
+
+    Use as `async with AgencyClient(…) as client`. Tasks may share a client: many may submit and answer at the same
+    time, and several may take from `arrivals()`.
+
+    Args:
+        amqp_url: `amqp://` or `amqps://`, with the party's code as user. With client certificates `?auth=external`.
+        code: Code of the agency or platform that connects; the name of its broker user and of its queue.
+        signer: Its key.
+        trust: Its view of the directory.
+        guard: Its memory of what was handed over.
+        ssl_context: Authorities, and for mutual TLS the client certificate.
+        prefetch: Most messages that the broker hands out before the first is answered.
+        publish_timeout_s: How long to try until a publish is confirmed, seconds.
+        confirm_timeout_s: How long to wait for one confirm before publishing again, seconds.
+        connect_timeout_s: How long one attempt to connect may take, seconds.
+        clock: The present, aware.
+    """
+
+    def __init__(
+        self,
+        amqp_url: str,
+        code: str,
+        signer: Signer,
+        trust: Trust,
+        guard: InboxGuard,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        prefetch: int = 64,
+        publish_timeout_s: float = 60.0,
+        confirm_timeout_s: float = 20.0,
+        connect_timeout_s: float = 15.0,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._code = AgencyCode(code)
+        self._signer = signer
+        self._trust = trust
+        self._guard = guard
+        self._clock = clock
+        self._publish_timeout_s = publish_timeout_s
+        line = Line(amqp_url, self._code, ssl_context, connect_timeout_s)
+        self._publisher = _Publisher(line, self._code, confirm_timeout_s)
+        self._arrived: asyncio.Queue[AbstractIncomingMessage | BrokerError | None] = asyncio.Queue()
+        self._consumer = _Consumer(line, agency_queue(self._code), prefetch, self._arrived)
+        self._consuming: asyncio.Task[None] | None = None
+        self._in_hand: dict[DeliveryId, list[AbstractIncomingMessage]] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._consuming is not None:
+            self._consuming.cancel()
+            await asyncio.wait({self._consuming})
+        self._arrived.put_nowait(None)
+        await self._publisher.close()
+
+    async def submit(self, document: Envelope | bytes, *, timeout_s: float | None = None) -> Submitted:
+        """Sign a document and publish it until the broker has confirmed it; or publish bytes signed before.
+
+        In doubt the same bytes are published again, which the axis knows for the same document.
+
+        Args:
+            document: An envelope; or a token, such as that in a `BrokerError`.
+            timeout_s: Overrules `publish_timeout_s`.
+
+        Raises:
+            NotConfirmed: When it is in doubt at the deadline; `token` can be submitted later.
+            NotTaken: When the broker still turns it away at the deadline.
+            Unreachable: When the broker could not be reached until the deadline.
+            RefusedByBroker: At once, when the broker does not let us in or does not permit it.
+            ValueError: When it is larger than 256 KiB.
+        """
+        token = document if isinstance(document, bytes) else await self._sign(document.to_json(), ENVELOPE_TYP)
+        if len(token) > MAX_TOKEN_BYTES:
+            raise ValueError(f"the token has {len(token)} bytes, more than {MAX_TOKEN_BYTES}")
+        await self._publish("document", token, self._publish_timeout_s if timeout_s is None else timeout_s)
+        return Submitted(identity(token), token)
+
+    def arrivals(self) -> AsyncIterator[Arrival]:
+        """Iterate over all that arrives, until the client is closed.
+
+        Duplicates of what was handed over are answered and left out. The iterator survives a cancelled step.
+
+        Raises:
+            RefusedByBroker: When the broker does not let us in or does not let us read.
+            NoQueue: When there is no queue for us.
+            Unusable: When guard or directory file cannot be used.
+        """
+        return _Stream(self._next)
+
+    def deliveries(self) -> AsyncIterator[Delivery]:
+        """Iterate over documents only; letters are acknowledged unread. Raises as `arrivals`."""
+        return _Stream(self._next_delivery)
+
+    def letters(self) -> AsyncIterator[Letter]:
+        """Iterate over letters only; documents stay in the queue and come again later. Raises as `arrivals`.
+
+        For waiting for an answer. Documents fill the prefetch meanwhile, so this is no way to serve a queue.
+        """
+        return _Stream(self._next_letter)
+
+    async def receipt(
+        self, delivery: Delivery, outcome: Outcome = "received", *, code: str | None = None, detail: str | None = None
+    ) -> None:
+        """Answer a delivery: mark it, publish the signed receipt until it is confirmed, acknowledge the message.
+
+        A delivery that was answered before is left alone; one whose receipt could not be published can be answered
+        again.
+
+        Args:
+            delivery: What is answered.
+            outcome: `received`: handed over. `failed`: not for now; the axis sends it again later, and it will be
+                handed over again. `refused`: for good.
+            code: For `failed` and `refused`: a code of ours or of the axis, at most 40 characters.
+            detail: A sentence for people, at most 500 characters.
+
+        Raises:
+            BrokerError: As `submit`. The delivery is marked all the same and its receipt follows with the next
+                duplicate.
+            Unusable: When the guard cannot be used; nothing is published then.
+        """
+        await self.receipts((delivery,), outcome, code=code, detail=detail)
+
+    async def receipts(
+        self,
+        deliveries: Sequence[Delivery],
+        outcome: Outcome = "received",
+        *,
+        code: str | None = None,
+        detail: str | None = None,
+    ) -> None:
+        """Answer several deliveries alike, those of one sender in one receipt. Otherwise as `receipt`."""
+        now = self._clock()
+        open_ones = [delivery for delivery in deliveries if delivery.delivery_id in self._in_hand]
+        answers = {
+            delivery: Answer(
+                delivery=str(delivery.delivery_id), outcome=outcome, at=int(now.timestamp()), code=code, detail=detail
+            )
+            for delivery in open_ones
+        }
+        if outcome == "failed":
+            await self._guard.release([delivery.delivery_id for delivery in open_ones])
+        else:
+            await self._guard.settle(
+                {
+                    delivery.delivery_id: HandedOver(
+                        self._write_receipt(delivery.recipient, delivery.envelope.from_, [answer]).to_json()
+                    )
+                    for delivery, answer in answers.items()
+                },
+                now,
+            )
+        await asyncio.gather(*(self._answer(batch, answers) for batch in _by_sender(open_ones)))
+
+    async def acknowledge(self, letter: Letter) -> None:
+        """Mark a letter as handed over and acknowledge its message.
+
+        Raises:
+            Unusable: When the guard cannot be used.
+        """
+        if letter.delivery_id in self._in_hand:
+            await self._guard.settle({letter.delivery_id: HandedOver(None)}, self._clock())
+            await self._acknowledge(letter.delivery_id)
+
+    async def give_back(self, letter: Letter) -> None:
+        """Let the axis send a letter again later.
+
+        Raises:
+            Unusable: When the guard cannot be used.
+        """
+        await self._guard.release([letter.delivery_id])
+        for message in self._in_hand.pop(letter.delivery_id, ()):
+            await _put_aside(message)
+
+    async def _answer(self, batch: Sequence[Delivery], answers: dict[Delivery, Answer]) -> None:
+        first = batch[0]
+        receipt = self._write_receipt(first.recipient, first.envelope.from_, [answers[delivery] for delivery in batch])
+        await self._send_receipt(receipt, self._publish_timeout_s)
+        for delivery in batch:
+            await self._acknowledge(delivery.delivery_id)
+
+    def _write_receipt(self, recipient: AgencyCode, sender: AgencyCode | None, answers: Sequence[Answer]) -> Receipt:
+        via = None if recipient == self._code else self._code
+        return Receipt(from_=recipient, via=via, to=sender, answers=tuple(answers))
+
+    async def _send_receipt(self, receipt: Receipt, timeout_s: float | None) -> None:
+        """Publish a receipt, signed as of its answer while that is allowed: a repetition then has the same identity."""
+        at, now = receipt.answers[0].at, int(self._clock().timestamp())
+        signed_at = at if now - _REPEATABLE_S < at <= now else now
+        token = await self._sign(receipt.to_json(), RECEIPT_TYP, signed_at)
+        await self._publish("receipt", token, timeout_s)
+
+    async def _sign(self, payload: bytes, typ: str, at: int | None = None) -> bytes:
+        now_s = int(self._clock().timestamp()) if at is None else at
+        return await asyncio.to_thread(sign, payload, typ=typ, signer=self._signer, now_s=now_s)
+
+    async def _publish(self, lane: Lane, token: bytes, timeout_s: float | None) -> None:
+        await self._publisher.publish(token, submit_key(lane, self._code), timeout_s)
+
+    async def _acknowledge(self, delivery_id: DeliveryId) -> None:
+        for message in self._in_hand.pop(delivery_id, ()):
+            await _acknowledge(message)
+
+    async def _next(self, *, with_documents: bool = True) -> Arrival | None:
+        if self._consuming is None:
+            self._consuming = asyncio.create_task(self._consumer.run(), name=f"consume {self._code}")
+        while True:
+            message = await self._arrived.get()
+            if message is None or isinstance(message, BrokerError):
+                self._arrived.put_nowait(message)  # whoever else waits must hear of it too
+                if message is None:
+                    return None
+                raise message
+            arrival = await self._receive(message, with_documents=with_documents)
+            if arrival is not None:
+                return arrival
+
+    async def _next_delivery(self) -> Delivery | None:
+        while not isinstance(arrival := await self._next(), Delivery | None):
+            if isinstance(arrival, Letter):
+                log.info("letter.unread delivery_id=%s", arrival.delivery_id)
+                await self.acknowledge(arrival)
+        return arrival
+
+    async def _next_letter(self) -> Letter | None:
+        while not isinstance(arrival := await self._next(with_documents=False), Letter | None):
+            pass
+        return arrival
+
+    async def _receive(self, message: AbstractIncomingMessage, *, with_documents: bool) -> Arrival | None:
+        """Make an arrival of a message, or settle it when nothing is left to be handed over."""
+        recipient = AgencyCode(message.routing_key or "")
+        delivery_id = delivery_id_of(identity(message.body), recipient)
+        if delivery_id in self._in_hand:
+            self._in_hand[delivery_id].append(message)  # settled together with the one that is in hand
+            return None
+        self._in_hand[delivery_id] = [message]
+        try:
+            arrival = await self._open(message, recipient, delivery_id, with_documents=with_documents)
+        except BaseException:
+            for each in self._in_hand.pop(delivery_id):
+                self._arrived.put_nowait(each)
+            raise
+        if not isinstance(arrival, Delivery | Letter):
+            self._in_hand.pop(delivery_id, None)
+        return arrival
+
+    async def _open(
+        self, message: AbstractIncomingMessage, recipient: AgencyCode, delivery_id: DeliveryId, *, with_documents: bool
+    ) -> Arrival | None:
+        if isinstance(known := await self._guard.find(delivery_id), HandedOver):
+            await self._repeat(known, delivery_id)
+            return None
+        now = self._clock()
+        proven = await asyncio.to_thread(self._prove, message.body, recipient, now)
+        if isinstance(proven, _Unproven):
+            await self._reject(proven, recipient, delivery_id)
+            return Rejected(delivery_id, recipient, proven.problems, message.body)
+        verified, content = proven
+        if isinstance(content, Envelope) and not with_documents:
+            return None
+        interrupted = await self._guard.begin(delivery_id, now) == "interrupted"
+        if not isinstance(content, Envelope):
+            return Letter(delivery_id, recipient, content, message.body, interrupted, self)
+        return Delivery(
+            delivery_id,
+            verified.document_id,
+            recipient,
+            content,
+            message.body,
+            message.redelivered is True,
+            interrupted,
+            self,
+        )
+
+    def _prove(
+        self, token: bytes, recipient: AgencyCode, now: datetime
+    ) -> "tuple[Verified, Envelope | Receipt | Notice] | _Unproven":
+        document = self._trust.verify_document(token, now)
+        if isinstance(document[0], Verified):
+            verified, envelope = document
+            problems = self._check_envelope(envelope, recipient, now)
+            return _Unproven("document", problems) if problems else (verified, envelope)
+        if document[0].code != "E105":
+            return _Unproven("document", document)
+        letter = self._trust.verify_letter(token, now)
+        if isinstance(letter[0], Verified):
+            verified, content = letter
+            if content.to == recipient:
+                return verified, content
+            letter = (Problem("E403", "/to", f"came to {recipient}", f"đến {recipient}"),)
+        return _Unproven("letter", letter)
+
+    def _check_envelope(self, envelope: Envelope, recipient: AgencyCode, now: datetime) -> Problems:
+        if not self._trust.view().covers(recipient, envelope, now):
+            return (Problem("E403", "/to", f"not for {recipient}", f"không gửi cho {recipient}"),)
+        if envelope.expires <= now.timestamp():
+            return (Problem("E602", "/expires", "in the past", "đã qua"),)
+        return ()
+
+    async def _repeat(self, known: HandedOver, delivery_id: DeliveryId) -> None:
+        if known.receipt is not None:
+            await self._send_receipt(Receipt.model_validate_json(known.receipt), timeout_s=None)
+        await self._acknowledge(delivery_id)
+
+    async def _reject(self, unproven: "_Unproven", recipient: AgencyCode, delivery_id: DeliveryId) -> None:
+        """Answer a document with `failed`; put aside what cannot be answered, which the axis counts as a failure too.
+
+        The sender is not named: only a document that was believed tells who it is.
+        """
+        code = unproven.problems[0].code
+        log.warning("delivery.rejected delivery_id=%s recipient=%s code=%s", delivery_id, recipient, code)
+        may_answer = recipient == self._code or is_platform_code(self._code)
+        if unproven.kind == "document" and is_agency_code(recipient) and may_answer:
+            answer = Answer(
+                delivery=str(delivery_id),
+                outcome="failed",
+                at=int(self._clock().timestamp()),
+                code=code,
+                detail=CATALOGUE[code].en,
+            )
+            await self._send_receipt(self._write_receipt(recipient, None, [answer]), timeout_s=None)
+            await self._acknowledge(delivery_id)
+        else:
+            for message in self._in_hand.pop(delivery_id):
+                await _put_aside(message)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unproven:
+    """What must not be handed over, and why."""
+
+    kind: Literal["document", "letter"]
+    problems: Problems
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream(Generic[T]):
+    """An iterator over what a function gives until it gives `None`; unlike a generator it survives cancellation."""
+
+    take: Callable[[], Awaitable[T | None]]
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        item = await self.take()
+        if item is None:
+            raise StopAsyncIteration
+        return item
+
+
+class Line:
+    """The way to the broker: opens connections and says in our words why one cannot be opened.
+
+    Args:
+        amqp_url: As in `AgencyClient`.
+        code: The party that connects.
+        ssl_context: As in `AgencyClient`.
+        timeout_s: How long one attempt may take, seconds.
+
+    Raises:
+        Unusable: A101 when the url names another user than `code`.
+    """
+
+    def __init__(self, amqp_url: str, code: AgencyCode, ssl_context: ssl.SSLContext | None, timeout_s: float) -> None:
+        parts = urlsplit(amqp_url)
+        user = unquote(parts.username or "")
+        if user != code:
+            raise Unusable(
+                f"the user of the url is {user!r}, not {code}",
+                f"tài khoản trong địa chỉ là {user!r}, không phải {code}",
+                place="amqp_url",
+            )
+        self.place = f"{parts.scheme}://{parts.hostname}:{parts.port or ''}"
+        self._url = amqp_url
+        self._code = code
+        self._ssl_context = ssl_context
+        self._timeout_s = timeout_s
+
+    async def connect(self, purpose: str) -> AbstractConnection:
+        """Open a connection.
+
+        Raises:
+            RefusedByBroker: When the broker does not let us in.
+            Unreachable: When it does not answer.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await aio_pika.connect(
+                    self._url,
+                    ssl_context=self._ssl_context,
+                    client_properties={"connection_name": f"truc-agency {self._code} {purpose}"},
+                )
+        except (AuthenticationError, ProbableAuthenticationError) as error:
+            raise self.refused(error) from error
+        except ConnectionClosed as error:
+            if error.args and error.args[0] == _NOT_ALLOWED:
+                raise self.refused(error) from error
+            raise self.unreachable(error) from error
+        except _TROUBLE as error:
+            raise self.unreachable(error) from error
+
+    def refused(self, error: Exception) -> RefusedByBroker:
+        """Say that the broker said no."""
+        return RefusedByBroker(
+            f"the broker says: {_last_line(error)}", f"máy chủ báo: {_last_line(error)}", place=self.place
+        )
+
+    def unreachable(self, error: BaseException | None) -> Unreachable:
+        """Say that the broker does not answer."""
+        return Unreachable(
+            f"no connection: {_last_line(error)}", f"không kết nối được: {_last_line(error)}", place=self.place
+        )
+
+
+class _Publisher:
+    """Publishes under confirms, on a connection of its own that is opened when needed."""
+
+    def __init__(self, line: Line, code: AgencyCode, confirm_timeout_s: float) -> None:
+        self._line = line
+        self._code = code
+        self._confirm_timeout_s = confirm_timeout_s
+        self._room = asyncio.Semaphore(_MAX_UNCONFIRMED)
+        self._opening = asyncio.Lock()
+        self._closed = False
+        self._connection: AbstractConnection | None = None
+        self._channel: AbstractChannel | None = None
+
+    async def publish(self, token: bytes, routing_key: str, timeout_s: float | None) -> None:
+        """Publish the same bytes until they are confirmed, or until the time is over; without end for `None`."""
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout_s is None else loop.time() + timeout_s
+        doubt: NotConfirmed | None = None
+        async with self._room:
+            for wait_s in _waits():
+                trouble = await self._attempt(token, routing_key)
+                if trouble is None:
+                    return
+                doubt = trouble if isinstance(trouble, NotConfirmed) else doubt
+                out_of_time = self._closed or (deadline is not None and loop.time() + wait_s >= deadline)
+                if out_of_time or isinstance(trouble, RefusedByBroker):
+                    final = trouble if isinstance(trouble, RefusedByBroker) else doubt or trouble
+                    final.token = token
+                    raise final
+                log.warning("publish.again in %.1f s: %s", wait_s, trouble)
+                await asyncio.sleep(wait_s)
+
+    async def close(self) -> None:
+        self._closed = True
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        connection, self._connection, self._channel = self._connection, None, None
+        if connection is not None:
+            await _close(connection)
+
+    async def _attempt(self, token: bytes, routing_key: str) -> BrokerError | None:
+        """Publish once; returns what went wrong."""
+        try:
+            exchange = await self._exchange()
+        except BrokerError as error:
+            return error
+        message = aio_pika.Message(
+            token,
+            content_type="application/jose",
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            message_id=uuid.uuid4().hex,  # fresh: a returned message is told apart by it
+            correlation_id=identity(token),
+            user_id=self._code,
+        )
+        # In a task of its own, since the library also reports a lost connection as a cancellation.
+        publishing = asyncio.ensure_future(exchange.publish(message, routing_key, mandatory=True))
+        try:
+            await asyncio.wait({publishing}, timeout=self._confirm_timeout_s)
+        finally:
+            publishing.cancel()
+        if not publishing.done():
+            if exchange.channel is self._channel:
+                await self._hang_up()
+            return NotConfirmed(
+                f"nothing in {self._confirm_timeout_s:g} s", f"không trả lời trong {self._confirm_timeout_s:g} giây"
+            )
+        if publishing.cancelled():
+            return NotConfirmed("the connection was lost", "mất kết nối")
+        return self._translate(publishing.exception())
+
+    def _translate(self, error: BaseException | None) -> BrokerError | None:
+        match error:
+            case None:
+                return None
+            case PublishError() | ChannelNotFoundEntity():
+                return NotTaken("nothing is bound at the axis", "trục chưa có hàng đợi nhận", code="E801")
+            case DeliveryError():
+                return NotTaken("the queue of the axis is full or down", "hàng đợi của trục đầy hoặc đang ngừng")
+            case ChannelClosed():
+                return self._line.refused(error)
+            case _:
+                return NotConfirmed(
+                    f"the connection was lost: {_last_line(error)}", f"mất kết nối: {_last_line(error)}"
+                )
+
+    async def _exchange(self) -> AbstractExchange:
+        async with self._opening:
+            if self._closed:
+                raise Unreachable("the client is closed", "kết nối đã đóng")
+            if self._channel is None or self._channel.is_closed:
+                await self._hang_up()
+                self._connection = await self._line.connect("publish")
+                try:
+                    self._channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
+                except _TROUBLE as error:
+                    raise self._line.unreachable(error) from error
+            return await self._channel.get_exchange(SUBMIT, ensure=False)
+
+
+class _Consumer:
+    """Consumes a queue, again and again, on a connection of its own.
+
+    What the broker refuses before anything has worked is a mistake of ours and ends it; later it is weather.
+    """
+
+    def __init__(
+        self,
+        line: Line,
+        queue: str,
+        prefetch: int,
+        arrived: "asyncio.Queue[AbstractIncomingMessage | BrokerError | None]",
+    ) -> None:
+        self._line = line
+        self._queue = queue
+        self._prefetch = prefetch
+        self._arrived = arrived
+        self._worked = False
+
+    async def run(self) -> None:
+        waits = _waits()
+        while True:
+            try:
+                await self._consume()
+            except BrokerError as error:
+                if not self._worked and not isinstance(error, Unreachable):
+                    self._arrived.put_nowait(error)
+                    return
+                log.warning("consume.again: %s", error)
+            else:
+                log.warning("consume.again: the broker or the network ended it")
+                waits = _waits()
+            await asyncio.sleep(next(waits))
+
+    async def _consume(self) -> None:
+        """Consume until the broker or the network ends it."""
+        connection = await self._line.connect("consume")
+        ended = asyncio.Event()
+        try:
+            channel = await connection.channel(publisher_confirms=False)
+            channel.close_callbacks.add(lambda *_: ended.set())
+            underlay = await channel.get_underlay_channel()
+            underlay.on_consumer_cancel_callbacks.add(lambda _: ended.set())
+            await channel.set_qos(prefetch_count=self._prefetch)
+            queue = await channel.get_queue(self._queue, ensure=False)
+            await queue.consume(self._put)
+            self._worked = True
+            await ended.wait()
+        except ChannelNotFoundEntity as error:
+            raise NoQueue(f"there is no {self._queue}", f"không có {self._queue}", place=self._line.place) from error
+        except ChannelClosed as error:
+            raise self._line.refused(error) from error
+        except _TROUBLE as error:
+            raise self._line.unreachable(error) from error
+        finally:
+            await _close(connection)
+
+    async def _put(self, message: AbstractIncomingMessage) -> None:
+        self._arrived.put_nowait(message)  # bounded by the prefetch
+
+
+def _by_sender(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
+    """Split into what one receipt may answer: one recipient, one sender, not too many."""
+
+    def pair(delivery: Delivery) -> tuple[AgencyCode, AgencyCode]:
+        return delivery.recipient, delivery.envelope.from_
+
+    for _, group in itertools.groupby(sorted(deliveries, key=pair), key=pair):
+        batch = list(group)
+        for start in range(0, len(batch), MAX_ANSWERS):
+            yield batch[start : start + MAX_ANSWERS]
+
+
+def _waits() -> Iterator[float]:
+    """Give waits in seconds, doubling up to a bound, with jitter so that not all agencies return at one moment."""
+    wait_s = _FIRST_WAIT_S
+    while True:
+        yield wait_s * random.uniform(0.5, 1)  # noqa: S311 - no secret
+        wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+
+
+async def _acknowledge(message: AbstractIncomingMessage) -> None:
+    try:
+        await message.ack()
+    except _TROUBLE as error:
+        log.info("ack.stale: %s", error)  # the channel is gone; the message comes again and is known
+
+
+async def _put_aside(message: AbstractIncomingMessage) -> None:
+    try:
+        await message.reject(requeue=False)
+    except _TROUBLE as error:
+        log.info("reject.stale: %s", error)
+
+
+async def _close(connection: AbstractConnection) -> None:
+    with contextlib.suppress(*_TROUBLE):
+        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+            await connection.close()
+
+
+def _last_line(error: BaseException | None) -> str:
+    """Give the words of an error of the library without its wrapping."""
+    if isinstance(error, TimeoutError) and not str(error):
+        return "timeout"
+    text = str(error.args[-1] if error is not None and error.args else error)
+    return text.splitlines()[-1][:300] if text else type(error).__name__
