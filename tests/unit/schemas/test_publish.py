@@ -27,7 +27,7 @@ def described():
 
 
 def test_no_published_file_differs_from_the_code():
-    assert [] == publish.drift()
+    assert publish.drift() == []
 
 
 def test_a_changed_and_a_missing_file_are_found(copy, monkeypatch, capsys):
@@ -62,7 +62,7 @@ def test_every_member_is_described(name):
         if "description" not in value
     ]
 
-    assert [] == undescribed
+    assert undescribed == []
 
 
 def test_codes_are_published_whole():
@@ -102,10 +102,10 @@ def test_asyncapi_names_the_routing_keys_of_submissions(described):
 def test_asyncapi_names_every_type_with_its_schema(described):
     messages = described["components"]["messages"].values()
 
-    assert {ENVELOPE_TYP: "envelope", RECEIPT_TYP: "receipt", NOTICE_TYP: "notice"} == {
+    assert {
         message["name"]: message["x-truc-payload"]["$ref"].removeprefix("./").removesuffix(".schema.json")
         for message in messages
-    }
+    } == {ENVELOPE_TYP: "envelope", RECEIPT_TYP: "receipt", NOTICE_TYP: "notice"}
 
 
 def test_references_in_asyncapi_lead_somewhere(described):
