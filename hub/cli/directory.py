@@ -72,13 +72,15 @@ def import_(
     as_json: AsJson = False,
 ) -> None:
     """Enter the entries of a file; what the file does not name stays. Exits 1 on errors, with nothing entered."""
-    from hub.core.directory_change import check, diff, merged
+    from hub.core.directory_change import check, check_repeats, diff, merged
 
     wanted, trusted = _read(file), _read_anchors(anchors)
     with reporting():
-        epoch, held = _with_store(lambda store: store.read())
-        changes = diff(held, wanted)
-        findings = check(merged(held, changes), now=_now(), anchors=trusted) if changes else []
+        seen, held = _with_store(lambda store: store.read())
+        epoch, changes = seen, diff(held, wanted)
+        findings = check_repeats(wanted)
+        if changes:
+            findings += check(merged(held, changes), now=_now(), anchors=trusted)
         refused = _has_errors(findings)
         if not as_json:
             _show_changes(changes)
@@ -86,7 +88,9 @@ def import_(
         applied = bool(changes) and not refused and not dry_run and (yes or _agreed())
         if applied:
             actor, now = getpass.getuser(), _now()
-            epoch = _with_store(lambda store: store.apply(changes, actor=actor, source=file.name, now=now))
+            epoch = _with_store(
+                lambda store: store.apply(changes, actor=actor, source=file.name, now=now, expected_epoch=seen)
+            )
             say(f"Đã nhập; danh mục ở phiên bản {epoch}.")
     if as_json:
         print_json({"version": 1, "epoch": epoch, "applied": applied, **_counts(changes), "findings": _plain(findings)})
@@ -312,7 +316,7 @@ def _show_changes(changes: "Changes") -> None:
         for edit in _edits(before, after)
     ]
     for edit in edits[:MAX_ROWS]:
-        console.print(edit, markup=False)
+        console.print(edit, markup=False, soft_wrap=True)
     _say_rest(edits)
     console.print(f"Giữ nguyên {changes.unchanged} mục; {changes.absent} mục không có trong tệp vẫn giữ lại.")
 

@@ -3,6 +3,7 @@
 - `diff` compares entries by their keys: an agency or platform by code and first day, a mandate by platform, agency and
   first day, a certificate by its fingerprint. Nothing is ever deleted: an entry ends by its `valid_to`.
 - `merged` applies a diff, so that a partial file can be checked together with what is held already.
+- `check_repeats` finds what a file says twice, which a diff cannot show.
 - `check` finds what no single entry shows: periods that overlap, owners that nobody knows, circles of parents.
 - `check_chain` asks whether a certificate comes from a trusted authority. It knows nothing of revocation, which is an
   entry of the directory (`revoked_at`).
@@ -124,6 +125,16 @@ def merged(held: DirectoryFile, changes: Changes) -> DirectoryFile:
     )
 
 
+def check_repeats(file: DirectoryFile) -> list[Finding]:
+    """Find entries that a file names twice; a diff would keep the last of them and say nothing."""
+    return [
+        *_repeats("/agencies", file.agencies, _agency_key),
+        *_repeats("/platforms", file.platforms, _platform_key),
+        *_repeats("/mandates", file.mandates, _mandate_key),
+        *_repeats("/certificates", file.certificates, _certificate_key),
+    ]
+
+
 def check(
     file: DirectoryFile,
     *,
@@ -236,6 +247,16 @@ def _replace(
     held: Iterable[Entry], changed: Iterable[Entry], added: Iterable[Entry], key: Callable[[Entry], tuple[str, ...]]
 ) -> tuple[Entry, ...]:
     return tuple({key(entry): entry for entry in chain(held, changed, added)}.values())
+
+
+def _repeats(place: str, entries: Iterable[Entry], key: Callable[[Entry], tuple[str, ...]]) -> Iterator[Finding]:
+    seen: set[tuple[str, ...]] = set()
+    for number, entry in enumerate(entries):
+        name = key(entry)
+        if name in seen:
+            called = " ".join(name)
+            yield _error(f"{place}/{number}", f"{called} stands twice", f"{called} xuất hiện hai lần")
+        seen.add(name)
 
 
 class _Book:

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from hub.core.directory_change import Finding, check, check_chain, diff, merged
+from hub.core.directory_change import Finding, check, check_chain, check_repeats, diff, merged
 from schemas.directory_file import AgencyEntry, CertificateEntry, DirectoryFile, MandateEntry, PlatformEntry
 from schemas.signing import PrivateKey
 
@@ -155,6 +155,34 @@ class TestDiff:
         assert merged(held, diff(held, wanted)) == wanted
 
 
+class TestRepeats:
+    def test_the_same_entry_twice(self, root):
+        platform = PlatformEntry(code="lgsp-h01", name="LGSP", valid_from="2020-09-15")
+        mandate = MandateEntry(platform="lgsp-h01", agency="H01", actions=("new",), valid_from="2020-09-15")
+        certificate = root.leaf().entry("hub")
+
+        file = directory(
+            agency("H01"),
+            agency("H02"),
+            agency("H01", name="Tên khác"),
+            platforms=(platform, platform),
+            mandates=(mandate, mandate),
+            certificates=(certificate, certificate),
+        )
+
+        assert [finding.place for finding in check_repeats(file)] == [
+            "/agencies/2",
+            "/platforms/1",
+            "/mandates/1",
+            "/certificates/1",
+        ]
+
+    def test_another_period_is_no_repeat(self):
+        assert (
+            check_repeats(directory(agency("H01", valid_to="2025-07-01"), agency("H01", valid_from="2025-07-01"))) == []
+        )
+
+
 class TestCheck:
     def test_a_good_directory_has_no_findings(self, root):
         file = directory(
@@ -243,6 +271,32 @@ class TestCheck:
         file = directory(agency("H01"), agency("H02", endpoint="H01"))
 
         assert findings(file) == [("error", "/agencies/1/endpoint", "")]
+
+    def test_platform_that_ends_earlier(self):
+        platform = PlatformEntry(code="lgsp-h01", name="LGSP", valid_from="2020-09-15", valid_to="2025-07-01")
+        mandate = MandateEntry(platform="lgsp-h01", agency="H01", actions=("new",), valid_from="2020-09-15")
+
+        file = directory(agency("H01", endpoint="lgsp-h01"), platforms=(platform,), mandates=(mandate,))
+
+        assert findings(file) == [("error", "/agencies/0/endpoint", "")]
+
+    def test_parent_under_two_names_in_a_row(self):
+        file = directory(
+            agency("H57", valid_to="2025-01-01"),
+            agency("H57", name="UBND thành phố Huế", valid_from="2025-01-01"),
+            agency("H57.01", tier="commune", parent="H57"),
+        )
+
+        assert findings(file) == []
+
+    def test_parent_that_is_closed(self):
+        file = directory(
+            agency("H02", state="closed", successors=("H05",)),
+            agency("H05"),
+            agency("H02.01", tier="commune", parent="H02"),
+        )
+
+        assert findings(file) == [("warning", "/agencies/2/parent", "")]
 
     def test_platform_without_a_mandate(self):
         platform = PlatformEntry(code="lgsp-h01", name="LGSP", valid_from="2020-09-15")
