@@ -13,11 +13,11 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from hub.broker.management import Management
-from hub.broker.topology import desired, plan
+from hub.broker.topology import Step, User, desired, plan
 from hub.core.directory import Directory, snapshot
 from hub.core.directory_change import diff
 from hub.dev.country import demo_country
-from hub.dev.pki import equip
+from hub.dev.pki import certificate_file, equip, key_file
 from hub.dev.servers import Servers
 from hub.store.directory import DirectoryStore
 from hub.store.migrations import upgrade
@@ -79,7 +79,6 @@ async def install(
         folder: Where keys, passwords and the directory file are kept; what is there is used again.
         country: Who the agencies are; they and the hub are given certificates.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     now = datetime.now(UTC)
     file = _equipped(folder, country, now)
     directory = snapshot(file, epoch=0, as_of=now)
@@ -87,12 +86,13 @@ async def install(
     await _load(database_url, file, now)
     passwords = _passwords(folder, directory)
     await _apply(amqp_url, management_url, directory, passwords)
+    keys = (folder / "keys").absolute()
     settings = {
         "amqp_url": amqp_url,
         "amqp_management_url": management_url,
         "database_url": database_url,
-        "hub_key_file": str(_key_file(folder, HUB)),
-        "hub_certificate_file": str(_certificate_file(folder, HUB)),
+        "hub_key_file": str(key_file(keys, HUB)),
+        "hub_certificate_file": str(certificate_file(keys, HUB)),
     }
     installation = Installation(
         settings=settings,
@@ -100,7 +100,7 @@ async def install(
         directory_file=folder / "directory.json",
         accounts={
             code: Account(
-                code, _with_user(amqp_url, code, password), _key_file(folder, code), _certificate_file(folder, code)
+                code, _with_user(amqp_url, code, password), key_file(keys, code), certificate_file(keys, code)
             )
             for code, password in passwords.items()
         },
@@ -129,6 +129,7 @@ def endpoints_of(directory: Directory) -> list[AgencyCode]:
 
 
 def _equipped(folder: Path, country: DirectoryFile, now: datetime) -> DirectoryFile:
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "directory.json"
     if path.exists():
         return DirectoryFile.model_validate_json(path.read_bytes())
@@ -147,12 +148,12 @@ async def _load(database_url: str, file: DirectoryFile, now: datetime) -> None:
             await store.apply(changes, actor="installation", source="generated", now=now)
 
 
-async def _apply(
-    amqp_url: str, management_url: str, directory: Directory, passwords: Mapping[AgencyCode, str]
-) -> None:
+async def _apply(amqp_url: str, management_url: str, directory: Directory, passwords: Mapping[AgencyCode, str]) -> None:
     async with Management(management_url, vhost=_vhost(amqp_url)) as management:
-        steps = plan(desired(directory), await management.topology())
-        await management.apply(steps, passwords=passwords)
+        wanted = desired(directory)
+        steps = [step for step in plan(wanted, await management.topology()) if not isinstance(step.item, User)]
+        # Users anew each time: the broker may know them with a password from another installation.
+        await management.apply([*steps, *map(Step, wanted.users)], passwords={str(code): password for code, password in passwords.items()})
 
 
 def _passwords(folder: Path, directory: Directory) -> dict[AgencyCode, str]:
@@ -166,14 +167,6 @@ def _passwords(folder: Path, directory: Directory) -> dict[AgencyCode, str]:
 def _write_secret(path: Path, text: str) -> None:
     path.touch(mode=0o600)
     path.write_text(text)
-
-
-def _key_file(folder: Path, code: AgencyCode) -> Path:
-    return (folder / "keys" / f"{code}.key.pem").absolute()
-
-
-def _certificate_file(folder: Path, code: AgencyCode) -> Path:
-    return (folder / "keys" / f"{code}.cert.pem").absolute()
 
 
 def _with_user(amqp_url: str, user: str, password: str) -> str:

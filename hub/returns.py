@@ -19,25 +19,12 @@ from typing import Protocol
 from hub.core.delivery import Delivery, Transition
 from hub.core.policy import Policy
 from hub.core.settlement import settle_returned
-from hub.core.submission import Submission
+from hub.core.submission import Return, Submission
 from hub.core.trouble import Trouble
 from hub.core.verdict import Park
 from hub.telemetry import report
 from schemas.identifiers import DeliveryId
 from schemas.refusal import Problem
-
-
-@dataclass(frozen=True, slots=True)
-class Return:
-    """One message from `truc.dead`.
-
-    Attributes:
-        submission: What it carried and under which key it was first published.
-        delivery_id: The delivery that a recipient gave back; absent for a submission of the hub's own queues.
-    """
-
-    submission: Submission
-    delivery_id: DeliveryId | None
 
 
 class Batch(Protocol):

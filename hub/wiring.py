@@ -36,7 +36,7 @@ from hub.telemetry import metrics
 from hub.telemetry.health import Health
 from hub.web.app import create_app
 from hub.web.server import serve
-from schemas.addresses import DEAD, INTAKE, RECEIPTS
+from schemas.addresses import INTAKE, RECEIPTS
 from schemas.signing import KeySigner, fingerprint_of
 
 Loop = Literal["intake", "dispatch", "receipts", "returns", "reconcile", "web"]
@@ -168,12 +168,14 @@ async def _parts(settings: Settings, loops: Collection[Loop], health: Health) ->
         health.probes["database"] = database_answers
         health.probes["directory"] = directory_is_fresh
         health.probes["broker"] = outbox.ready
-        yield _Parts(pool, keeper, list(_turns(settings, loops, pool, keeper, consuming, outbox, ending)))
+        turns = _turns(settings, loops, pool=pool, keeper=keeper, consuming=consuming, outbox=outbox, ending=ending)
+        yield _Parts(pool, keeper, turns)
 
 
 def _turns(
     settings: Settings,
     loops: Collection[Loop],
+    *,
     pool: Pool,
     keeper: SnapshotKeeper,
     consuming: Connection,
@@ -202,7 +204,6 @@ def _turns(
     if "returns" in loops:
         dead = DeadInbox(
             consuming,
-            DEAD,
             prefetch=2 * settings.returns_batch,
             max_batch=settings.returns_batch,
             linger_s=settings.linger_s,

@@ -13,6 +13,9 @@ from hub.dev import rabbitmq as dev_rabbitmq
 from hub.dev.postgresql import PrivatePostgreSQL
 from hub.dev.rabbitmq import PrivateRabbitMQ
 from hub.dev.servers import run_directory
+from hub.installation import Installation, install
+from tests.agencies import COUNTRY, Agencies
+from tests.hub_process import HubProcess
 from tests.services import Broker, run_sql, some_postgresql, some_rabbitmq, unavailable, with_path
 
 
@@ -115,3 +118,32 @@ def own_postgresql(private_directory: Path) -> Iterator[PrivatePostgreSQL]:
         yield server
     finally:
         server.remove()
+
+
+@pytest.fixture
+async def installation(vhost: Broker, database_url: str, tmp_path: Path) -> Installation:
+    """A small hub set up on the real broker and database, ready to run."""
+    return await install(
+        amqp_url=vhost.amqp_url,
+        management_url=vhost.management_url,
+        database_url=database_url,
+        folder=tmp_path / "installation",
+        country=COUNTRY,
+    )
+
+
+@pytest.fixture
+async def hub(installation: Installation, tmp_path: Path) -> AsyncIterator[HubProcess]:
+    """The whole hub as one process, ready."""
+    process = HubProcess(installation, tmp_path / "hub.log", receipt_deadline_s=5, retry_delay_s=0.5).start()
+    try:
+        yield await process.ready()
+    finally:
+        process.end()
+
+
+@pytest.fixture
+async def agencies(installation: Installation, tmp_path: Path) -> AsyncIterator[Agencies]:
+    """All agencies of the installation, connected and listening."""
+    async with Agencies(installation, tmp_path) as connected:
+        yield connected

@@ -104,7 +104,9 @@ class HubProcess:
                 self.kill()
 
 
-async def eventually(condition: object, timeout_s: float, what: object = "the condition", pause_s: float = 0.05) -> None:
+async def eventually(
+    condition: object, timeout_s: float, what: object = "the condition", pause_s: float = 0.05
+) -> None:
     """Wait for something that will happen; fails with what was seen when it does not."""
     end = time.monotonic() + timeout_s
     while True:

@@ -4,11 +4,14 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hub.cli.output import reporting, say
+
+if TYPE_CHECKING:
+    from hub.wiring import Loop
 
 
 class LoopName(StrEnum):
@@ -36,7 +39,7 @@ def run(
     from hub.telemetry.log import configure
     from hub.wiring import LOOPS, Loop
 
-    wanted: list[Loop] = [name.value for name in loops] if loops else list(LOOPS)  # type: ignore[misc]
+    wanted: list[Loop] = [loop for loop in LOOPS if not loops or loop in loops]
     with reporting():
         if dev:
             _run_dev(wanted, port)
@@ -48,7 +51,7 @@ def run(
         _use_uvloop(lambda: until_signal(lambda stop: wiring.run(settings, wanted, stop)))
 
 
-def _run_dev(wanted: list[object], port: int | None) -> None:
+def _run_dev(wanted: "list[Loop]", port: int | None) -> None:
     from hub import wiring
     from hub.dev.servers import BASE_DIR, Servers
     from hub.installation import install_demo
@@ -62,7 +65,7 @@ def _run_dev(wanted: list[object], port: int | None) -> None:
         configure(settings.log_level, settings.log_format)
         say(f"Trục đang chạy: http://{settings.http_host}:{settings.http_port}/readyz  (Ctrl-C để dừng)")
         say(f"Cho lệnh truc khác:  set -a; . {installation.environment_file}; set +a")
-        _use_uvloop(lambda: until_signal(lambda stop: wiring.run(settings, wanted, stop)))  # type: ignore[arg-type]
+        _use_uvloop(lambda: until_signal(lambda stop: wiring.run(settings, wanted, stop)))
 
 
 async def until_signal(process: Callable[[asyncio.Event], Awaitable[None]]) -> None:

@@ -33,7 +33,9 @@ ACTS_VI = {
 
 
 def trace(
-    what: Annotated[str, typer.Argument(help="Document id, delivery id, envelope id, or number such as 7816/VPCP-TTĐT.")],
+    what: Annotated[
+        str, typer.Argument(help="Document id, delivery id, envelope id, or number such as 7816/VPCP-TTĐT.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     lang: Annotated[str | None, typer.Option(help="vi or en.")] = None,
 ) -> None:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from schemas.identifiers import DeliveryId
+
 
 @dataclass(frozen=True, slots=True)
 class Submission:
@@ -20,3 +22,16 @@ class Submission:
     routing_key: str
     message_id: str | None = None
     redelivered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """One message from `truc.dead`.
+
+    Attributes:
+        submission: What it carried and under which key it was first published.
+        delivery_id: The delivery that a recipient gave back; absent for a submission of the hub's own queues.
+    """
+
+    submission: Submission
+    delivery_id: DeliveryId | None

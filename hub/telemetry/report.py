@@ -42,8 +42,9 @@ def handovers(attempted: Sequence[tuple[Delivery, Handover]]) -> None:
         metrics.HANDOVERS.labels(outcome).inc(count)
     for delivery, handover in attempted:
         if handover != "routed":
+            event = f"delivery.{handover}"
             log.warning(
-                f"delivery.{handover}",
+                event,
                 delivery_id=str(delivery.delivery_id),
                 recipient=delivery.recipient,
                 attempts=delivery.attempts,
