@@ -21,9 +21,8 @@ from aiormq.abc import AbstractChannel, DeliveredMessage
 from hub.broker.connection import Connection
 from hub.broker.errors import BROKER_ERRORS, translated
 from hub.broker.topology import AGENCY_LETTERS
-from hub.core.submission import Submission
+from hub.core.submission import Return, Submission
 from hub.core.trouble import Unavailable
-from hub.returns import Return
 from schemas.addresses import AGENCY_QUEUE_PREFIX, DEAD
 from schemas.identifiers import (
     DOCUMENT_ID_PATTERN,
