@@ -118,6 +118,20 @@ CREATE TABLE ledger (
 );
 CREATE INDEX ledger_by_document ON ledger (document_id) WHERE document_id IS NOT NULL;
 
+-- The deliveries that the hub owes, by the events of acceptance and nothing else.
+CREATE VIEW owed AS
+    SELECT document_id, recipient
+    FROM ledger
+    CROSS JOIN LATERAL jsonb_array_elements_text(detail -> 'recipients') AS recipient
+    WHERE event = 'document.accepted';
+
+-- The last word of the ledger on each delivery.
+CREATE VIEW last_events AS
+    SELECT DISTINCT ON (delivery_id) delivery_id, event_id, at, event, actor, code, state, detail
+    FROM ledger
+    WHERE delivery_id IS NOT NULL AND state IS NOT NULL
+    ORDER BY delivery_id, event_id DESC;
+
 -- The directory, by date. An epoch is one import that changed something.
 CREATE TABLE directory_epochs (
     epoch       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -185,4 +199,4 @@ GRANT SELECT, INSERT ON
     TO truc_hub;
 GRANT UPDATE (state, attempts, code, changed_at, next_attempt_at, receipt_due_at) ON deliveries TO truc_hub;
 GRANT UPDATE ON directory_agencies, directory_platforms, directory_mandates, directory_certificates TO truc_hub;
-GRANT SELECT ON alembic_version, applied_revisions TO truc_hub;
+GRANT SELECT ON owed, last_events, alembic_version, applied_revisions TO truc_hub;

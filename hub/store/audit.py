@@ -1,0 +1,219 @@
+"""Recomputes from the ledger what must be true, and lists everything that is not.
+
+The law of conservation: every document that was accepted, times every recipient that was written down then, is exactly
+one delivery, in exactly one state. It is checked against the ledger's events, not against what the other tables say
+about themselves. All of it is read at one moment, while the hub works on.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import uuid4
+
+from hub.core.delivery import STATES, State
+from hub.store.pool import Connection, Pool
+from schemas.envelope import ENVELOPE_TYP
+from schemas.identifiers import AgencyCode, DocumentId, delivery_id_of
+from schemas.signing import identity
+
+MAX_LISTED: Final = 20
+"""Violations of one rule that are listed; all are counted."""
+
+_TIMEOUT_S: Final = 3600.0
+_PAGE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A rule that does not hold.
+
+    Attributes:
+        rule: Its name in `RULES`.
+        count: How often.
+        ids: Where: documents, deliveries, receipts or signed objects; at most `MAX_LISTED`.
+    """
+
+    rule: str
+    count: int
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """The accounts of the ledger at one moment.
+
+    Attributes:
+        at: The database's time.
+        documents: Documents accepted.
+        owed: Recipients of all of them, by the events of their acceptance.
+        by_state: Deliveries of documents, by state.
+        identities_checked: Signed objects whose identity was computed again.
+        violations: Every rule that does not hold.
+    """
+
+    at: datetime
+    documents: int
+    owed: int
+    by_state: Mapping[State, int]
+    identities_checked: int
+    violations: tuple[Violation, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether everything adds up."""
+        return not self.violations and self.owed == sum(self.by_state.values())
+
+
+RULES: Final[Mapping[str, str]] = {
+    "every accepted document has one event of acceptance, and every such event its document": """
+        SELECT encode(coalesce(documents.document_id, accepted.document_id), 'hex') AS id
+        FROM documents
+        FULL JOIN (
+            SELECT document_id, count(*) AS times FROM ledger WHERE event = 'document.accepted' GROUP BY document_id
+        ) AS accepted USING (document_id)
+        WHERE documents.document_id IS NULL OR accepted.times IS DISTINCT FROM 1
+    """,
+    "every recipient of an accepted document has a delivery": """
+        SELECT encode(document_id, 'hex') || ' ' || recipient AS id
+        FROM owed
+        WHERE NOT EXISTS (
+            SELECT FROM deliveries WHERE object_id = document_id AND deliveries.recipient = owed.recipient
+        )
+    """,
+    "every delivery of a document is owed, once": """
+        SELECT min(delivery_id::text) AS id
+        FROM deliveries
+        LEFT JOIN owed ON document_id = object_id AND owed.recipient = deliveries.recipient
+        WHERE typ = 'truc.document.v1'
+        GROUP BY object_id, deliveries.recipient
+        HAVING count(document_id) <> 1 OR count(*) <> 1
+    """,
+    "every document has as many deliveries as it says": """
+        SELECT encode(document_id, 'hex') AS id
+        FROM documents
+        WHERE recipients <> (SELECT count(*) FROM deliveries WHERE object_id = document_id)
+    """,
+    "every delivery is in the state of its last event": """
+        SELECT delivery_id::text AS id
+        FROM deliveries
+        LEFT JOIN last_events AS last USING (delivery_id)
+        WHERE deliveries.state <> coalesce(last.state, 'pending')
+    """,
+    "every event of a delivery has its delivery": """
+        SELECT DISTINCT ledger.delivery_id::text AS id
+        FROM ledger
+        LEFT JOIN deliveries USING (delivery_id)
+        WHERE ledger.delivery_id IS NOT NULL
+            AND (deliveries.delivery_id IS NULL OR object_id IS DISTINCT FROM document_id)
+    """,
+    "every received delivery has a receipt of its recipient": """
+        SELECT delivery_id::text AS id
+        FROM deliveries
+        LEFT JOIN last_events AS last USING (delivery_id)
+        WHERE deliveries.state = 'received' AND NOT EXISTS (
+            SELECT FROM receipts
+            WHERE encode(receipt_id, 'hex') = last.detail ->> 'receipt' AND receipts.recipient = deliveries.recipient
+        )
+    """,
+    "every receipt has answered a delivery, or was put aside": """
+        SELECT encode(receipt_id, 'hex') AS id
+        FROM receipts
+        LEFT JOIN (
+            SELECT DISTINCT detail ->> 'receipt' AS receipt FROM ledger WHERE detail ? 'receipt'
+        ) AS answered ON receipt = encode(receipt_id, 'hex')
+        WHERE receipt IS NULL AND NOT EXISTS (SELECT FROM parked WHERE claimed_id = receipt_id)
+    """,
+    "every notice of a refusal has a delivery": """
+        SELECT encode(document_id, 'hex') AS id
+        FROM refusals
+        WHERE notice_id IS NOT NULL AND NOT EXISTS (SELECT FROM deliveries WHERE object_id = notice_id)
+    """,
+}
+"""What must be true, and the query that finds where it is not; `owed` and `last_events` are views of the ledger."""
+
+_IDENTITY_RULE: Final = "every signed object has the identity of its bytes"
+_DELIVERY_ID_RULE: Final = "every delivery has the id of its object and recipient"
+
+
+async def audit(pool: Pool, *, identities: int | None = 10_000) -> AuditReport:
+    """Check the whole ledger at one moment.
+
+    Args:
+        pool: Where to read.
+        identities: How many signed objects, and deliveries, have their ids computed again, beginning anywhere; `None`
+            for all.
+
+    Raises:
+        Unavailable: When the database does not answer.
+    """
+    async with pool.reading() as connection:
+        violations = [await _check(connection, rule, query) for rule, query in RULES.items()]
+        checked, wrong_objects = await _check_identities(connection, identities)
+        wrong_deliveries = await _check_delivery_ids(connection, identities)
+        totals = await connection.fetchrow(_TOTALS, timeout=_TIMEOUT_S)
+        states = {
+            row["state"]: row["number"] for row in await connection.fetch(_BY_STATE, ENVELOPE_TYP, timeout=_TIMEOUT_S)
+        }
+    assert totals is not None
+    violations += [_violation(_IDENTITY_RULE, wrong_objects), _violation(_DELIVERY_ID_RULE, wrong_deliveries)]
+    return AuditReport(
+        at=totals["at"],
+        documents=totals["documents"],
+        owed=totals["owed"],
+        by_state={state: states.get(state, 0) for state in STATES},
+        identities_checked=checked,
+        violations=tuple(violation for violation in violations if violation.count),
+    )
+
+
+_TOTALS: Final = """
+SELECT now() AS at, (SELECT count(*) FROM documents) AS documents, (SELECT count(*) FROM owed) AS owed
+"""
+_BY_STATE: Final = "SELECT state, count(*) AS number FROM deliveries WHERE typ = $1 GROUP BY state"
+
+_COUNT: Final = "SELECT id, count(*) OVER () AS total FROM ({query}) AS violation ORDER BY id LIMIT {limit}"
+
+
+async def _check(connection: Connection, rule: str, query: str) -> Violation:
+    rows = await connection.fetch(_COUNT.format(query=query, limit=MAX_LISTED), timeout=_TIMEOUT_S)
+    return Violation(rule, rows[0]["total"] if rows else 0, tuple(row["id"] for row in rows))
+
+
+def _violation(rule: str, ids: list[str]) -> Violation:
+    return Violation(rule, len(ids), tuple(ids[:MAX_LISTED]))
+
+
+# Ids are evenly spread, so what follows any of them is a fair sample; behind the last comes the first again.
+_OBJECTS: Final = """
+(SELECT object_id, token FROM signed_objects WHERE object_id >= $1 ORDER BY object_id)
+UNION ALL
+(SELECT object_id, token FROM signed_objects WHERE object_id < $1 ORDER BY object_id)
+LIMIT $2
+"""
+_DELIVERY_IDS: Final = """
+(SELECT delivery_id, object_id, recipient FROM deliveries WHERE delivery_id >= $1 ORDER BY delivery_id)
+UNION ALL
+(SELECT delivery_id, object_id, recipient FROM deliveries WHERE delivery_id < $1 ORDER BY delivery_id)
+LIMIT $2
+"""
+
+
+async def _check_identities(connection: Connection, at_most: int | None) -> tuple[int, list[str]]:
+    checked, wrong = 0, []
+    beginning = secrets.token_bytes(32)
+    async for row in connection.cursor(_OBJECTS, beginning, at_most, prefetch=_PAGE, timeout=_TIMEOUT_S):
+        checked += 1
+        if identity(row["token"]) != row["object_id"].hex():
+            wrong.append(row["object_id"].hex())
+    return checked, wrong
+
+
+async def _check_delivery_ids(connection: Connection, at_most: int | None) -> list[str]:
+    rows = connection.cursor(_DELIVERY_IDS, uuid4(), at_most, prefetch=_PAGE, timeout=_TIMEOUT_S)
+    return [
+        str(row["delivery_id"])
+        async for row in rows
+        if delivery_id_of(DocumentId(row["object_id"].hex()), AgencyCode(row["recipient"])) != row["delivery_id"]
+    ]

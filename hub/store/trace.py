@@ -1,0 +1,193 @@
+"""Finds documents, refusals and parked submissions, with all that the ledger knows about them."""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from hub.core.diagnosis import DeliveryTrace, DocumentTrace, ParkedTrace, RefusalTrace, TraceEvent
+from hub.store.entries import DELIVERY_COLUMNS, delivery_of
+from hub.store.pool import Connection, Pool
+from schemas.identifiers import AgencyCode, DocumentId
+
+Finding = DocumentTrace | RefusalTrace | ParkedTrace
+
+MAX_FOUND: Final = 20
+"""Of each kind; the newest."""
+
+_IDENTITY: Final = re.compile(r"[0-9a-f]{8,64}")
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+async def find(pool: Pool, text: str) -> list[Finding]:
+    """Find what a person asks for, in whatever way it is named; documents first, the newest first.
+
+    Args:
+        pool: Where to look.
+        text: A document id or at least its first 8 digits, a delivery id, an envelope id, the id of a parked
+            submission, or the number printed on a document.
+
+    Raises:
+        Unavailable: When the database does not answer.
+    """
+    name = text.strip()
+    if not name or "\0" in name:
+        return []
+    low, high = _range(name.lower())
+    uuid = UUID(name) if _UUID.fullmatch(name.lower()) else None
+    async with pool.reading() as connection:
+        found = [row["document_id"] for row in await connection.fetch(_FIND_DOCUMENTS, low, high, uuid, name)]
+        documents = await trace_documents(connection, found)
+        refusals = await connection.fetch(_FIND_REFUSALS, low, high, uuid, MAX_FOUND)
+        parked = await connection.fetch(_FIND_PARKED, low, high, MAX_FOUND)
+    return [*documents, *map(_refusal_of, refusals), *map(_parked_of, parked)]
+
+
+def _range(name: str) -> tuple[bytes | None, bytes | None]:
+    """Say between which identities those lie that begin with these digits."""
+    if not _IDENTITY.fullmatch(name):
+        return None, None
+    return bytes.fromhex(name.ljust(64, "0")), bytes.fromhex(name.ljust(64, "f"))
+
+
+# Documents by the beginning of their identity, by an envelope's or a delivery's id, by the printed number. A union, so
+# that each way of naming uses its own index.
+_FIND_DOCUMENTS: Final = f"""
+SELECT document_id FROM documents WHERE document_id BETWEEN $1::bytea AND $2::bytea
+UNION
+SELECT document_id FROM documents WHERE envelope_id = $3::uuid
+UNION
+SELECT object_id FROM deliveries WHERE delivery_id = $3::uuid
+UNION
+(
+    SELECT document_id FROM documents WHERE lower(printed_number) = lower($4::text)
+    ORDER BY accepted_at DESC LIMIT {MAX_FOUND}
+)
+"""  # noqa: S608 - a constant
+
+_DOCUMENTS: Final = """
+SELECT document_id, envelope_id, sender, via, printed_number, kind, subject, action, accepted_at, expires_at
+FROM documents
+WHERE document_id = ANY($1::bytea[])
+ORDER BY accepted_at DESC, document_id
+LIMIT $2
+"""
+
+# The deliveries of documents, each with the name that the recipient has today.
+_DELIVERIES: Final = f"""
+SELECT {DELIVERY_COLUMNS}, delivery.code, changed_at, next_attempt_at, receipt_due_at,
+    coalesce(agency.name, '') AS recipient_name
+FROM deliveries AS delivery
+LEFT JOIN LATERAL (
+    SELECT name
+    FROM directory_agencies
+    WHERE directory_agencies.code = delivery.recipient AND valid_from <= (now() + interval '7 hours')::date
+    ORDER BY valid_from DESC
+    LIMIT 1
+) AS agency ON true
+WHERE object_id = ANY($1::bytea[])
+ORDER BY object_id, recipient
+""".replace(DELIVERY_COLUMNS, ", ".join(f"delivery.{name}" for name in DELIVERY_COLUMNS.split(", ")))  # noqa: S608
+
+_EVENTS: Final = """
+SELECT document_id, delivery_id, at, event, actor, code, state, detail
+FROM ledger
+WHERE document_id = ANY($1::bytea[])
+ORDER BY event_id
+"""
+
+
+async def trace_documents(connection: Connection, ids: Sequence[bytes]) -> list[DocumentTrace]:
+    """Collect everything about accepted documents; ids that are none are left out."""
+    documents = await connection.fetch(_DOCUMENTS, ids, MAX_FOUND)
+    known = [row["document_id"] for row in documents]
+    if not known:
+        return []
+    events: Mapping[Any, list[TraceEvent]] = defaultdict(list)
+    for row in await connection.fetch(_EVENTS, known):
+        events[row["delivery_id"] or row["document_id"]].append(event_of(row))
+    deliveries: Mapping[bytes, list[DeliveryTrace]] = defaultdict(list)
+    for row in await connection.fetch(_DELIVERIES, known):
+        deliveries[row["object_id"]].append(_delivery_of(row, events[row["delivery_id"]]))
+    return [_document_of(row, deliveries[row["document_id"]], events[row["document_id"]]) for row in documents]
+
+
+def event_of(row: asyncpg.Record) -> TraceEvent:
+    """Read an event of the ledger."""
+    return TraceEvent(row["at"], row["event"], row["actor"], row["code"], row["state"], row["detail"])
+
+
+def _delivery_of(row: asyncpg.Record, events: Sequence[TraceEvent]) -> DeliveryTrace:
+    return DeliveryTrace(
+        delivery=delivery_of(row),
+        recipient_name=row["recipient_name"],
+        code=row["code"],
+        changed_at=row["changed_at"],
+        next_attempt_at=row["next_attempt_at"],
+        receipt_due_at=row["receipt_due_at"],
+        events=tuple(events),
+    )
+
+
+def _document_of(
+    row: asyncpg.Record, deliveries: Sequence[DeliveryTrace], events: Sequence[TraceEvent]
+) -> DocumentTrace:
+    return DocumentTrace(
+        document_id=DocumentId(row["document_id"].hex()),
+        envelope_id=str(row["envelope_id"]),
+        sender=AgencyCode(row["sender"]),
+        via=AgencyCode(row["via"]) if row["via"] else None,
+        printed_number=row["printed_number"],
+        kind=row["kind"],
+        subject=row["subject"],
+        action=row["action"],
+        accepted_at=row["accepted_at"],
+        expires_at=row["expires_at"],
+        deliveries=tuple(deliveries),
+        events=tuple(events),
+    )
+
+
+# Refusals by the beginning of the document's identity, or by the envelope's id.
+_FIND_REFUSALS: Final = """
+SELECT document_id, envelope_id, signer, code, problems, refused_at
+FROM refusals
+WHERE document_id BETWEEN $1::bytea AND $2::bytea OR envelope_id = $3::uuid
+ORDER BY refused_at DESC
+LIMIT $4
+"""
+
+
+def _refusal_of(row: asyncpg.Record) -> RefusalTrace:
+    return RefusalTrace(
+        document_id=DocumentId(row["document_id"].hex()),
+        envelope_id=str(row["envelope_id"]) if row["envelope_id"] else None,
+        signer=AgencyCode(row["signer"]),
+        code=row["code"],
+        problems=row["problems"],
+        refused_at=row["refused_at"],
+    )
+
+
+# Parked submissions by their own id, or by the identity that they claim.
+_FIND_PARKED: Final = """
+SELECT parked_id, broker_user, code, problems, body_length, parked_at
+FROM parked
+WHERE parked_id BETWEEN $1::bytea AND $2::bytea OR claimed_id BETWEEN $1::bytea AND $2::bytea
+ORDER BY parked_at DESC
+LIMIT $3
+"""
+
+
+def _parked_of(row: asyncpg.Record) -> ParkedTrace:
+    return ParkedTrace(
+        parked_id=row["parked_id"].hex(),
+        user=row["broker_user"],
+        code=row["code"],
+        problems=row["problems"],
+        body_length=row["body_length"],
+        parked_at=row["parked_at"],
+    )
