@@ -48,8 +48,6 @@ def loads(data: bytes) -> Any:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise NotStrictError("syntax", f"not JSON at character {error.pos}") from error
-    except RecursionError as error:
-        raise NotStrictError("depth", f"nested deeper than {MAX_DEPTH}") from error
     if _SURROGATE_ESCAPE.search(data):
         _refuse_lone_surrogates(value)
     return value
