@@ -32,7 +32,7 @@ from typing import Final, Generic, Literal, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import (
     AMQPError,
     AuthenticationError,
@@ -643,9 +643,10 @@ class _Publisher:
     async def _attempt(self, token: bytes, routing_key: str) -> BrokerError | None:
         """Publish once; returns what went wrong."""
         try:
-            exchange = await self._exchange()
+            channel = await self._open_channel()
         except BrokerError as error:
             return error
+        exchange = await channel.get_exchange(SUBMIT, ensure=False)
         message = aio_pika.Message(
             token,
             content_type="application/jose",
@@ -661,7 +662,7 @@ class _Publisher:
         finally:
             publishing.cancel()
         if not publishing.done():
-            if exchange.channel is self._channel:
+            if channel is self._channel:
                 await self._hang_up()
             return NotConfirmed(
                 f"nothing in {self._confirm_timeout_s:g} s", f"không trả lời trong {self._confirm_timeout_s:g} giây"
@@ -685,7 +686,7 @@ class _Publisher:
                     f"the connection was lost: {_last_line(error)}", f"mất kết nối: {_last_line(error)}"
                 )
 
-    async def _exchange(self) -> AbstractExchange:
+    async def _open_channel(self) -> AbstractChannel:
         async with self._opening:
             if self._closed:
                 raise Unreachable("the client is closed", "kết nối đã đóng")
@@ -696,7 +697,7 @@ class _Publisher:
                     self._channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
                 except _TROUBLE as error:
                     raise self._line.unreachable(error) from error
-            return await self._channel.get_exchange(SUBMIT, ensure=False)
+            return self._channel
 
 
 class _Consumer:

@@ -1,0 +1,653 @@
+"""One agency and its platform against a real broker; the tests play the hub."""
+
+import asyncio
+import os
+import secrets
+import signal
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import aio_pika
+import pytest
+
+from adapters.client import AgencyClient, Delivery, Letter, Rejected
+from adapters.errors import NoQueue, NotConfirmed, NotTaken, RefusedByBroker, Unreachable, Unusable
+from adapters.inbox_guard import InboxGuard
+from adapters.trust import Trust
+from schemas.addresses import (
+    INTAKE,
+    RECEIPTS,
+    SUBMIT,
+    agency_queue,
+    queue_permission,
+    submit_permission,
+    tier_exchange,
+)
+from schemas.directory_file import DirectoryFile
+from schemas.envelope import ENVELOPE_TYP, DocumentFacts, Envelope, Signer, new_envelope
+from schemas.identifiers import AgencyCode, delivery_id_of
+from schemas.receipt import NOTICE_TYP, RECEIPT_TYP, Notice, NoticeProblem, Receipt, read_receipt
+from schemas.signing import Verified, identity, sign, verify
+from tests.keys import agency_keys, make_certificate
+from tests.services import Broker
+
+PASSWORD = "bí mật"
+PATIENCE_S = 20
+
+
+def now_s() -> int:
+    return int(datetime.now(UTC).timestamp())
+
+
+def envelope(from_: str, *to: str, **changes) -> Envelope:
+    facts = DocumentFacts(
+        kind="Công văn",
+        subject="Về việc kết nối, liên thông văn bản điện tử",
+        issued_on="2026-07-01",
+        signer=Signer(name="Nguyễn Văn An"),
+    )
+    return new_envelope(**{"from_": from_, "to": to, "doc": facts, "now_s": now_s(), **changes})
+
+
+def signed(document: Envelope, signer=None) -> bytes:
+    owner = document.via or document.from_
+    return sign(document.to_json(), typ=ENVELOPE_TYP, signer=signer or agency_keys(owner).signer, now_s=now_s())
+
+
+@dataclass
+class Axis:
+    """The hub's side, played by the test."""
+
+    broker: Broker
+    channel: aio_pika.abc.AbstractChannel
+    directory_file: Path
+    sender: AgencyCode
+    agency: AgencyCode
+    other: AgencyCode
+    platform: AgencyCode
+    user_names: list[str]
+
+    def url(self, user: str, password: str = PASSWORD) -> str:
+        parts = urlsplit(self.broker.amqp_url)
+        host = f"{quote(user)}:{quote(password)}@{parts.hostname}:{parts.port}"
+        return urlunsplit(parts._replace(netloc=host))
+
+    async def deliver(self, token: bytes, recipient: str, times: int = 1) -> None:
+        exchange = await self.channel.get_exchange(tier_exchange("commune"), ensure=False)
+        for _ in range(times):
+            message = aio_pika.Message(
+                token,
+                delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+                message_id=uuid.uuid4().hex,
+                correlation_id=identity(token),
+            )
+            await exchange.publish(message, recipient, mandatory=True)
+
+    async def take(self, queue: str) -> aio_pika.abc.AbstractIncomingMessage:
+        """Take the next message from a queue of the hub."""
+        declared = await self.channel.get_queue(queue, ensure=False)
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                message = await declared.get(fail=False)
+                if message is not None:
+                    await message.ack()
+                    return message
+                await asyncio.sleep(0.02)
+
+    async def take_receipt(self) -> Receipt:
+        message = await self.take(RECEIPTS)
+        view = Trust(self.directory_file).view()
+        verified = verify(message.body, typ=RECEIPT_TYP, keys=view.keys, now_s=now_s())
+        assert isinstance(verified, Verified)
+        receipt = read_receipt(verified.payload)
+        assert isinstance(receipt, Receipt)
+        return receipt
+
+    async def waiting(self, queue: str) -> int:
+        declared = await self.channel.declare_queue(queue, passive=True)
+        return declared.declaration_result.message_count or 0
+
+    async def is_empty(self, queue: str) -> bool:
+        """Tell whether nothing is left in a queue; a client that consumed must be closed, so that it holds nothing."""
+        await asyncio.sleep(0.2)
+        return await self.waiting(queue) == 0
+
+
+@pytest.fixture
+async def axis(vhost: Broker, tmp_path: Path) -> AsyncIterator[Axis]:
+    async with open_axis(vhost, tmp_path) as axis:
+        yield axis
+
+
+@asynccontextmanager
+async def open_axis(vhost: Broker, tmp_path: Path) -> AsyncIterator[Axis]:
+    base = f"Z99.{secrets.token_hex(4).upper()}"
+    sender, agency, other = (AgencyCode(f"{base}.{number}") for number in (1, 2, 3))
+    platform = AgencyCode(f"lgsp-{secrets.token_hex(4)}")
+    users = [sender, agency, platform]
+    async with AsyncExitStack() as stack:
+        for user in users:
+            await asyncio.to_thread(make_user, vhost, user)
+            stack.push_async_callback(asyncio.to_thread, vhost.manage, "DELETE", f"/users/{quote(user)}")
+        connection = await aio_pika.connect(vhost.amqp_url)
+        stack.push_async_callback(connection.close)
+        channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+        await declare(channel, {agency: agency, sender: sender, other: platform, platform: platform})
+        directory_file = tmp_path / "directory.json"
+        directory_file.write_bytes(directory(sender, agency, other, platform))
+        yield Axis(vhost, channel, directory_file, sender, agency, other, platform, users)
+
+
+def make_user(vhost: Broker, user: str) -> None:
+    place = f"{quote(vhost.vhost, safe='')}/{quote(user)}"
+    vhost.manage("PUT", f"/users/{quote(user)}", {"password": PASSWORD, "tags": ""})
+    rights = {"configure": "^$", "write": r"^truc\.submit$", "read": queue_permission(user)}
+    vhost.manage("PUT", f"/permissions/{place}", rights)
+    topic = {"exchange": SUBMIT, "write": submit_permission(user), "read": "^$"}
+    vhost.manage("PUT", f"/topic-permissions/{place}", topic)
+
+
+async def declare(channel: aio_pika.abc.AbstractChannel, endpoints: dict[AgencyCode, AgencyCode]) -> None:
+    quorum = {"x-queue-type": "quorum"}
+    submit = await channel.declare_exchange(SUBMIT, aio_pika.ExchangeType.TOPIC, durable=True)
+    for name, key in ((INTAKE, "document.#"), (RECEIPTS, "receipt.#")):
+        await (await channel.declare_queue(name, durable=True, arguments=quorum)).bind(submit, key)
+    tier = await channel.declare_exchange(tier_exchange("commune"), durable=True)
+    for code, endpoint in endpoints.items():
+        await (await channel.declare_queue(agency_queue(endpoint), durable=True, arguments=quorum)).bind(tier, code)
+
+
+def directory(sender: str, agency: str, other: str, platform: str) -> bytes:
+    def entry(code: str, endpoint: str) -> dict:
+        return {
+            "code": code,
+            "name": f"Đơn vị {code}",
+            "tier": "commune",
+            "endpoint": endpoint,
+            "valid_from": "2025-07-01",
+        }
+
+    return DirectoryFile.model_validate(
+        {
+            "agencies": (entry(sender, sender), entry(agency, agency), entry(other, platform)),
+            "platforms": ({"code": platform, "name": "LGSP", "valid_from": "2025-07-01"},),
+            "mandates": ({"platform": platform, "agency": other, "actions": ("new",), "valid_from": "2025-07-01"},),
+            "certificates": tuple(
+                agency_keys(owner).entry(owner).model_dump() for owner in (sender, agency, platform, "hub")
+            ),
+        }
+    ).to_json()
+
+
+@pytest.fixture
+def guard(tmp_path: Path):
+    with InboxGuard(tmp_path / "guard.db") as guard:
+        yield guard
+
+
+def client_of(axis: Axis, guard: InboxGuard, code: str | None = None, **options) -> AgencyClient:
+    code = code or axis.agency
+    return AgencyClient(axis.url(code), code, agency_keys(code).signer, Trust(axis.directory_file), guard, **options)
+
+
+async def first(iterator):
+    async with asyncio.timeout(PATIENCE_S):
+        return await anext(iterator)
+
+
+async def nothing_arrives(iterator, within_s: float = 0.5) -> bool:
+    try:
+        async with asyncio.timeout(within_s):
+            await anext(iterator)
+    except TimeoutError:
+        return True
+    return False
+
+
+async def test_a_submitted_document_lies_in_the_intake_queue_as_it_was_signed(axis, guard):
+    async with client_of(axis, guard) as client:
+        submitted = await client.submit(envelope(axis.agency, axis.sender))
+
+    message = await axis.take(INTAKE)
+    assert message.body == submitted.token
+    assert message.correlation_id == submitted.document_id
+    assert message.user_id == axis.agency
+    assert message.routing_key == f"document.{axis.agency}"
+    assert message.delivery_mode == aio_pika.DeliveryMode.PERSISTENT
+
+
+async def test_the_same_bytes_can_be_submitted_again(axis, guard):
+    async with client_of(axis, guard) as client:
+        submitted = await client.submit(envelope(axis.agency, axis.sender))
+        again = await client.submit(submitted.token)
+
+    first_message, second = await axis.take(INTAKE), await axis.take(INTAKE)
+    assert again == submitted
+    assert first_message.body == second.body
+    assert first_message.message_id != second.message_id
+
+
+async def test_many_submissions_at_once_are_all_confirmed(axis, guard):
+    async with client_of(axis, guard) as client:
+        submitted = await asyncio.gather(*(client.submit(envelope(axis.agency, axis.sender)) for _ in range(300)))
+
+    assert len({each.document_id for each in submitted}) == 300
+    assert await axis.waiting(INTAKE) == 300
+
+
+async def test_a_document_is_handed_over_answered_and_acknowledged(axis, guard):
+    token = signed(envelope(axis.sender, axis.agency))
+    await axis.deliver(token, axis.agency)
+
+    async with client_of(axis, guard) as client:
+        delivery = await first(client.arrivals())
+        assert isinstance(delivery, Delivery)
+        assert (delivery.token, delivery.envelope.from_, delivery.interrupted) == (token, axis.sender, False)
+        await client.receipt(delivery)
+
+    receipt = await axis.take_receipt()
+    assert (receipt.from_, receipt.via, receipt.to) == (axis.agency, None, axis.sender)
+    assert [(answer.delivery_id, answer.outcome) for answer in receipt.answers] == [
+        (delivery_id_of(identity(token), axis.agency), "received")
+    ]
+    assert await axis.is_empty(agency_queue(axis.agency))
+
+
+async def test_a_duplicate_gets_the_same_receipt_and_is_not_handed_over(axis, guard):
+    token = signed(envelope(axis.sender, axis.agency))
+    await axis.deliver(token, axis.agency)
+
+    async with client_of(axis, guard) as client:
+        arrivals = client.arrivals()
+        async with await first(arrivals):
+            pass
+        original = await axis.take(RECEIPTS)
+        await asyncio.sleep(1.1)  # into another second: the time of the receipt must stay
+        await axis.deliver(token, axis.agency)
+        assert await nothing_arrives(arrivals)
+
+    repeated = await axis.take(RECEIPTS)
+    assert identity(repeated.body) == identity(original.body)
+    assert await axis.is_empty(agency_queue(axis.agency))
+
+
+async def test_a_duplicate_after_a_restart_is_not_handed_over_either(axis, tmp_path):
+    token = signed(envelope(axis.sender, axis.agency))
+    await axis.deliver(token, axis.agency)
+    with InboxGuard(tmp_path / "guard.db") as guard:
+        async with client_of(axis, guard) as client, await first(client.deliveries()):
+            pass
+
+    await axis.deliver(token, axis.agency, times=2)
+    with InboxGuard(tmp_path / "guard.db") as guard:
+        async with client_of(axis, guard) as client:
+            assert await nothing_arrives(client.arrivals())
+
+    receipts = [await axis.take_receipt() for _ in range(3)]
+    assert receipts == receipts[:1] * 3
+
+
+async def test_duplicates_of_a_document_in_hand_are_settled_with_it(axis, guard):
+    token = signed(envelope(axis.sender, axis.agency))
+    await axis.deliver(token, axis.agency, times=3)
+
+    async with client_of(axis, guard) as client:
+        arrivals = client.arrivals()
+        delivery = await first(arrivals)
+        assert await nothing_arrives(arrivals)
+        await client.receipt(delivery)
+
+    assert await axis.is_empty(agency_queue(axis.agency))
+    assert await axis.waiting(RECEIPTS) == 1
+
+
+async def test_a_client_that_dies_before_its_answer_gets_the_document_again_marked_interrupted(axis, guard):
+    await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency)
+    async with client_of(axis, guard) as client:
+        assert not (await first(client.deliveries())).interrupted
+
+    async with client_of(axis, guard) as client:
+        again = await first(client.deliveries())
+
+    assert again.interrupted
+    assert again.redelivered
+
+
+async def test_a_failed_block_answers_failed_and_the_document_is_handed_over_again(axis, guard):
+    token = signed(envelope(axis.sender, axis.agency))
+    await axis.deliver(token, axis.agency)
+
+    async with client_of(axis, guard) as client:
+        deliveries = client.deliveries()
+        with pytest.raises(ZeroDivisionError):
+            async with await first(deliveries):
+                raise ZeroDivisionError
+        answer = (await axis.take_receipt()).answers[0]
+        await axis.deliver(token, axis.agency)
+        again = await first(deliveries)
+
+    assert (answer.outcome, answer.code, answer.detail) == ("failed", "E807", "ZeroDivisionError")
+    assert not again.interrupted
+
+
+async def test_a_refusal_inside_the_block_stands(axis, guard):
+    await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency)
+
+    async with client_of(axis, guard) as client, await first(client.deliveries()) as delivery:
+        await client.receipt(delivery, "refused", code="02", detail="Sai thẩm quyền")
+
+    answer = (await axis.take_receipt()).answers[0]
+    assert (answer.outcome, answer.code, answer.detail) == ("refused", "02", "Sai thẩm quyền")
+    assert await axis.waiting(RECEIPTS) == 0
+
+
+async def test_several_documents_of_one_sender_are_answered_in_one_receipt(axis, guard):
+    for _ in range(5):
+        await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency)
+
+    async with client_of(axis, guard) as client:
+        deliveries = client.deliveries()
+        batch = [await first(deliveries) for _ in range(5)]
+        await client.receipts(batch)
+
+    assert await axis.is_empty(agency_queue(axis.agency))
+    receipt = await axis.take_receipt()
+    assert {answer.delivery_id for answer in receipt.answers} == {delivery.delivery_id for delivery in batch}
+    assert await axis.waiting(RECEIPTS) == 0
+
+
+async def test_receipts_may_be_sent_by_many_tasks_at_once(axis, guard):
+    for _ in range(60):
+        await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency)
+
+    async with client_of(axis, guard, prefetch=60) as client:
+        deliveries = client.deliveries()
+        batch = [await first(deliveries) for _ in range(60)]
+        await asyncio.gather(*(client.receipt(delivery) for delivery in batch))
+
+    assert await axis.is_empty(agency_queue(axis.agency))
+    assert await axis.waiting(RECEIPTS) == 60
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [("unknown key", "E201"), ("garbage", "E102"), ("foreign key", "E401"), ("not ours", "E403"), ("expired", "E602")],
+)
+async def test_what_is_not_believed_is_answered_failed_and_not_handed_over(axis, guard, fault, code):
+    good = envelope(axis.sender, axis.agency)
+    token = {
+        "unknown key": lambda: signed(good, make_certificate(axis.sender).signer),
+        "garbage": lambda: b"rubbish",
+        "foreign key": lambda: signed(good, agency_keys(axis.platform).signer),
+        "not ours": lambda: signed(envelope(axis.sender, axis.other)),
+        "expired": lambda: signed(envelope(axis.sender, axis.agency, now_s=now_s() - 100, lifetime_s=50)),
+    }[fault]()
+    await axis.deliver(token, axis.agency)
+
+    async with client_of(axis, guard) as client:
+        rejected = await first(client.arrivals())
+        assert isinstance(rejected, Rejected)
+        assert [problem.code for problem in rejected.problems] == [code]
+
+    assert await axis.is_empty(agency_queue(axis.agency))
+    receipt = await axis.take_receipt()
+    assert receipt.to is None
+    assert [(each.delivery_id, each.outcome, each.code) for each in receipt.answers] == [
+        (rejected.delivery_id, "failed", code)
+    ]
+
+
+async def test_a_document_is_handed_over_once_its_certificate_is_in_the_directory(axis, guard):
+    newcomer = make_certificate(axis.sender)
+    token = signed(envelope(axis.sender, axis.agency), newcomer.signer)
+    await axis.deliver(token, axis.agency)
+
+    async with client_of(axis, guard) as client:
+        arrivals = client.arrivals()
+        assert isinstance(await first(arrivals), Rejected)
+        file = DirectoryFile.model_validate_json(axis.directory_file.read_bytes())
+        entries = (*file.certificates, newcomer.entry(axis.sender))
+        axis.directory_file.write_bytes(file.model_copy(update={"certificates": entries}).to_json())
+        await axis.deliver(token, axis.agency)
+
+        assert isinstance(await first(arrivals), Delivery)
+
+
+def notice_to(code: str, signer=None) -> bytes:
+    notice = Notice(to=code, kind="refused", at=now_s(), problems=(NoticeProblem(code="E404", en="no", vi="không"),))
+    return sign(notice.to_json(), typ=NOTICE_TYP, signer=signer or agency_keys("hub").signer, now_s=now_s())
+
+
+async def test_a_notice_arrives_once(axis, guard):
+    token = notice_to(axis.agency)
+    await axis.deliver(token, axis.agency)
+
+    async with client_of(axis, guard) as client:
+        arrivals = client.arrivals()
+        async with await first(arrivals) as letter:
+            assert isinstance(letter, Letter)
+            assert isinstance(letter.content, Notice)
+        await axis.deliver(token, axis.agency)
+        assert await nothing_arrives(arrivals)
+
+    assert await axis.is_empty(agency_queue(axis.agency))
+    assert await axis.waiting(RECEIPTS) == 0
+
+
+async def test_a_notice_that_is_not_the_hubs_is_put_aside(axis, guard):
+    await axis.deliver(notice_to(axis.agency, agency_keys(axis.sender).signer), axis.agency)
+
+    async with client_of(axis, guard) as client:
+        rejected = await first(client.arrivals())
+        assert isinstance(rejected, Rejected)
+        assert [problem.code for problem in rejected.problems] == ["E401"]
+
+    assert await axis.is_empty(agency_queue(axis.agency))
+    assert await axis.waiting(RECEIPTS) == 0
+
+
+async def test_waiting_for_letters_leaves_the_documents_in_the_queue(axis, guard):
+    await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency)
+    await axis.deliver(notice_to(axis.agency), axis.agency)
+
+    async with client_of(axis, guard) as client, await first(client.letters()):
+        pass
+    async with client_of(axis, guard) as client:
+        delivery = await first(client.deliveries())
+
+    assert not delivery.interrupted
+
+
+async def test_a_platform_receives_and_answers_for_its_agency(axis, guard):
+    token = signed(envelope(axis.sender, axis.other))
+    await axis.deliver(token, axis.other)
+
+    async with client_of(axis, guard, axis.platform) as client, await first(client.deliveries()) as delivery:
+        assert delivery.recipient == axis.other
+
+    message = await axis.take(RECEIPTS)
+    assert (message.user_id, message.routing_key) == (axis.platform, f"receipt.{axis.platform}")
+    verified = verify(message.body, typ=RECEIPT_TYP, keys=Trust(axis.directory_file).view().keys, now_s=now_s())
+    assert isinstance(verified, Verified)
+    receipt = read_receipt(verified.payload)
+    assert isinstance(receipt, Receipt)
+    assert (receipt.from_, receipt.via) == (axis.other, axis.platform)
+
+
+async def test_a_platform_submits_for_its_agency(axis, guard):
+    async with client_of(axis, guard, axis.platform) as client:
+        await client.submit(envelope(axis.other, axis.agency, via=axis.platform))
+
+    assert (await axis.take(INTAKE)).user_id == axis.platform
+
+
+async def test_a_wrong_password_is_refused_at_once(axis, guard):
+    keys = agency_keys(axis.agency)
+    url = axis.url(axis.agency, "wrong")
+    async with AgencyClient(url, axis.agency, keys.signer, Trust(axis.directory_file), guard) as client:
+        with pytest.raises(RefusedByBroker) as caught:
+            await client.submit(envelope(axis.agency, axis.sender))
+        with pytest.raises(RefusedByBroker):
+            await first(client.arrivals())
+
+    assert caught.value.token is not None
+    assert PASSWORD not in str(caught.value)
+
+
+async def test_a_missing_permission_is_refused_at_once(axis, guard):
+    place = f"{quote(axis.broker.vhost, safe='')}/{quote(axis.agency)}"
+    nothing = {"configure": "^$", "write": "^$", "read": "^$"}
+    await asyncio.to_thread(axis.broker.manage, "PUT", f"/permissions/{place}", nothing)
+
+    async with client_of(axis, guard) as client:
+        with pytest.raises(RefusedByBroker, match=r"truc\.submit"):
+            await client.submit(envelope(axis.agency, axis.sender))
+        with pytest.raises(RefusedByBroker, match=r"truc\.agency"):
+            await first(client.arrivals())
+
+
+async def test_an_agency_without_a_queue_is_told_so(axis, guard):
+    await axis.channel.queue_delete(agency_queue(axis.agency))
+
+    async with client_of(axis, guard) as client:
+        with pytest.raises(NoQueue):
+            await first(client.arrivals())
+
+
+async def test_an_axis_without_an_intake_queue_does_not_take(axis, guard):
+    await axis.channel.queue_delete(INTAKE)
+
+    async with client_of(axis, guard) as client:
+        with pytest.raises(NotTaken) as caught:
+            await client.submit(envelope(axis.agency, axis.sender), timeout_s=1)
+
+    assert caught.value.code.code == "E801"
+
+
+async def test_a_full_intake_queue_does_not_take_until_there_is_room(axis, guard):
+    await axis.channel.queue_delete(INTAKE)
+    arguments = {"x-queue-type": "quorum", "x-overflow": "reject-publish", "x-max-length": 1}
+    intake = await axis.channel.declare_queue(INTAKE, durable=True, arguments=arguments)
+    await intake.bind(SUBMIT, "document.#")
+
+    async with client_of(axis, guard) as client:
+        with pytest.raises(NotTaken) as caught:
+            await submit_until_it_is_full(client, envelope(axis.agency, axis.sender))
+        assert caught.value.code.code == "E802"
+        assert caught.value.token is not None
+        later = asyncio.create_task(client.submit(caught.value.token))
+        await asyncio.sleep(0.5)
+        await intake.purge()
+        await later
+
+
+async def submit_until_it_is_full(client: AgencyClient, document: Envelope) -> None:
+    for _ in range(50):  # a quorum queue takes a few more than it should
+        await client.submit(document, timeout_s=0.1)
+
+
+async def test_a_broker_that_is_not_there_is_unreachable(axis, guard):
+    keys = agency_keys(axis.agency)
+    url = f"amqp://{axis.agency}:x@127.0.0.1:1/"
+    async with AgencyClient(url, axis.agency, keys.signer, Trust(axis.directory_file), guard) as client:
+        with pytest.raises(Unreachable) as caught:
+            await client.submit(envelope(axis.agency, axis.sender), timeout_s=0.5)
+
+    assert caught.value.token is not None
+
+
+async def test_the_user_of_the_url_is_the_party(axis, guard):
+    keys = agency_keys(axis.agency)
+    with pytest.raises(Unusable, match="A101"):
+        AgencyClient(axis.url(axis.sender), axis.agency, keys.signer, Trust(axis.directory_file), guard)
+
+
+async def test_a_closed_client_ends_the_iteration(axis, guard):
+    async with client_of(axis, guard) as client:
+        waiting = asyncio.create_task(anext(client.arrivals(), None))
+        await asyncio.sleep(0.3)
+
+    assert await waiting is None
+
+
+async def test_both_ways_go_on_after_the_broker_has_closed_every_connection(axis, guard):
+    async with client_of(axis, guard) as client:
+        deliveries = client.deliveries()
+        await client.submit(envelope(axis.agency, axis.sender))
+        token = signed(envelope(axis.sender, axis.agency))
+        await axis.deliver(token, axis.agency)
+        in_hand = await first(deliveries)
+
+        assert await close_connections(axis, axis.agency) == 2
+        submitted = await client.submit(envelope(axis.agency, axis.sender))
+        await client.receipt(in_hand)
+        assert await nothing_arrives(deliveries, within_s=1)
+        await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency)
+        async with await first(deliveries) as fresh:
+            pass
+
+    assert await axis.is_empty(agency_queue(axis.agency))
+    assert fresh.delivery_id != in_hand.delivery_id
+    assert (await axis.take(INTAKE)).body != submitted.token
+    assert (await axis.take(INTAKE)).body == submitted.token
+
+
+async def close_connections(axis: Axis, user: str) -> int:
+    """Close the connections of a user; the management API learns of them with a delay."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            found = await asyncio.to_thread(axis.broker.manage, "GET", "/connections")
+            names = [each["name"] for each in found if each.get("user") == user]
+            if len(names) >= 2:
+                break
+            await asyncio.sleep(0.3)
+    for name in names:
+        await asyncio.to_thread(axis.broker.manage, "DELETE", f"/connections/{quote(name, safe='')}")
+    return len(names)
+
+
+async def test_a_broker_that_stops_answering_leaves_a_doubt_that_the_same_bytes_resolve(own_rabbitmq, tmp_path, guard):
+    broker = Broker(own_rabbitmq.amqp_url, own_rabbitmq.management_url)
+    async with open_axis(broker, tmp_path) as axis, client_of(axis, guard, confirm_timeout_s=1) as client:
+        await client.submit(envelope(axis.agency, axis.sender))
+        os.kill(own_rabbitmq.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(NotConfirmed) as caught:
+                await client.submit(envelope(axis.agency, axis.sender), timeout_s=3)
+        finally:
+            os.kill(own_rabbitmq.pid, signal.SIGCONT)
+        assert caught.value.token is not None
+        again = await client.submit(caught.value.token)
+
+        assert again.document_id == caught.value.document_id
+        await axis.take(INTAKE)
+        assert (await axis.take(INTAKE)).body == again.token
+
+
+async def test_both_ways_survive_the_death_and_return_of_the_broker(own_rabbitmq, tmp_path, guard):
+    broker = Broker(own_rabbitmq.amqp_url, own_rabbitmq.management_url)
+    async with open_axis(broker, tmp_path) as axis, client_of(axis, guard) as client:
+        deliveries = client.deliveries()
+        await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency)
+        in_hand = await first(deliveries)
+        await asyncio.to_thread(own_rabbitmq.kill)
+        submitting = asyncio.create_task(client.submit(envelope(axis.agency, axis.sender)))
+        answering = asyncio.create_task(client.receipt(in_hand))
+        await asyncio.sleep(1)
+        await asyncio.to_thread(own_rabbitmq.start)
+        submitted = await submitting
+        await answering
+
+        connection = await aio_pika.connect(broker.amqp_url)
+        axis.channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+        assert (await axis.take(INTAKE)).body == submitted.token
+        assert [each.delivery_id for each in (await axis.take_receipt()).answers] == [in_hand.delivery_id]
+        await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency)
+        async with await first(deliveries) as fresh:
+            assert fresh.delivery_id != in_hand.delivery_id
+        await connection.close()
