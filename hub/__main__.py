@@ -2,8 +2,8 @@
 
 import typer
 
-from hub.cli import broker, database, dead, demo, directory, run, trace
 from hub.cli import audit as auditing
+from hub.cli import broker, database, dead, demo, directory, run, trace
 
 app = typer.Typer(
     name="truc",

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hub.cli.output import Exit, print_json, reporting
+from hub.cli.output import STATE_VI, Exit, print_json, reporting
+
+SAMPLE = 10_000
+"""Signed objects whose identity is computed again without `--full`."""
 
 if TYPE_CHECKING:
     from hub.store.audit import AuditReport
@@ -22,10 +25,10 @@ def audit(
     with reporting():
         report = asyncio.run(_ask(load_settings().database_url.get_secret_value(), full=full))
     if as_json:
-        print_json({"version": 1, "clean": report.is_clean} | asdict(report))
+        print_json({"version": 1, "clean": report.holds} | asdict(report))
     else:
         _show(report)
-    if not report.is_clean:
+    if not report.holds:
         raise typer.Exit(Exit.NEGATIVE)
 
 
@@ -34,8 +37,22 @@ async def _ask(url: str, *, full: bool) -> "AuditReport":
     from hub.store.pool import open_pool
 
     async with open_pool(url) as pool:
-        return await check(pool, full=full)
+        return await check(pool, identities=None if full else SAMPLE)
 
 
 def _show(report: "AuditReport") -> None:
-    raise SystemExit(repr(report))
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table("Văn bản đã nhận vào trục", str(report.documents), box=None, header_style="bold")
+    table.add_row("Lượt chuyển phải có", str(report.owed))
+    for state, count in report.by_state.items():
+        table.add_row(f"  {STATE_VI[state]}", str(count))
+    table.add_row("Mã băm đã tính lại", str(report.identities_checked))
+    console.print(table)
+    for violation in report.violations:
+        console.print(f"[red]SAI[/red] {violation.rule}: {violation.count}")
+        for item in violation.ids:
+            console.print(f"    {item}", markup=False)
+    console.print("[green]Sổ cái khớp.[/green]" if report.holds else "[red]Sổ cái KHÔNG khớp.[/red]")

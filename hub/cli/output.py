@@ -10,6 +10,22 @@ from typing import Any
 
 import typer
 
+STATE_VI = {
+    "pending": "Chờ chuyển",
+    "routed": "Đã vào hàng đợi đơn vị",
+    "received": "Đơn vị đã nhận (có biên nhận)",
+    "dead": "Không chuyển được",
+    "held": "Tạm giữ",
+    "expired": "Hết hạn chuyển",
+}
+ACTS_VI = {
+    "sender": "bên gửi",
+    "recipient": "đơn vị nhận",
+    "hub": "trục",
+    "operator": "đơn vị vận hành",
+    "nobody": "không ai",
+}
+
 
 class Exit(IntEnum):
     """Exit codes of `truc`."""

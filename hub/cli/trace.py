@@ -7,29 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.output import Exit, fail, print_json, reporting
+from hub.cli.output import ACTS_VI, STATE_VI, Exit, fail, print_json, reporting
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from hub.core.diagnosis import Diagnosis, DocumentTrace, RefusalTrace
     from hub.store.trace import Finding
-
-STATE_VI = {
-    "pending": "Chờ chuyển",
-    "routed": "Đã vào hàng đợi đơn vị",
-    "received": "Đơn vị đã nhận (có biên nhận)",
-    "dead": "Không chuyển được",
-    "held": "Tạm giữ",
-    "expired": "Hết hạn chuyển",
-}
-ACTS_VI = {
-    "sender": "bên gửi",
-    "recipient": "đơn vị nhận",
-    "hub": "trục",
-    "operator": "đơn vị vận hành",
-    "nobody": "không ai",
-}
 
 
 def trace(

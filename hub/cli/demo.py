@@ -1,0 +1,5 @@
+"""`truc demo`."""
+
+
+def demo() -> None:
+    """Demo."""
