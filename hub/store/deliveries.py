@@ -83,8 +83,9 @@ class PostgresDeliveries:
             Unavailable: When the database does not answer. What was claimed is free again.
         """
         self._bell.silence()
-        async with self._pool.transaction() as connection:
-            rows = await connection.fetch(_CLAIM, now, self._max_batch)
+        async with self._pool.around() as connection:
+            with translated():
+                rows = await connection.fetch(_CLAIM, now, self._max_batch)
             if rows:
                 yield PostgresClaim([Due(delivery_of(row), row["token"]) for row in rows], connection)
                 return

@@ -8,7 +8,7 @@ session afterwards, so a connection goes back to the pool without the usual roun
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
@@ -75,6 +75,31 @@ class Pool:
                 connection.transaction(),
             ):
                 yield connection
+
+    @asynccontextmanager
+    async def around(self) -> AsyncIterator[Connection]:
+        """Open a transaction around the work of somebody else, whose exceptions roll it back and pass as they are.
+
+        Raises:
+            Unavailable: When the database does not answer at the beginning or the end.
+        """
+        with translated():
+            connection = await self._connections.acquire(timeout=self._acquire_timeout_s)
+        try:
+            transaction = connection.transaction()
+            with translated():
+                await transaction.start()
+            try:
+                yield connection
+            except BaseException:
+                with suppress(Unavailable), translated():  # a lost connection has rolled back already
+                    await transaction.rollback()
+                raise
+            with translated():
+                await transaction.commit()
+        finally:
+            with suppress(Unavailable), translated():
+                await self._connections.release(connection)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Connection]:

@@ -1,0 +1,56 @@
+"""What the contracts look at: a ledger, real or in memory, and what stands in it afterwards."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from hub import dispatch, intake, receipts, reconcile, returns
+from hub.core.delivery import Delivery
+from schemas.identifiers import DeliveryId, DocumentId
+
+
+class Row(NamedTuple):
+    """A delivery as it stands."""
+
+    delivery: Delivery
+    code: str | None
+    next_attempt_at: datetime | None
+    receipt_due_at: datetime | None
+
+
+class Event(NamedTuple):
+    """A ledger event."""
+
+    event: str
+    document_id: DocumentId | None = None
+    delivery_id: DeliveryId | None = None
+    state: str | None = None
+    code: str | None = None
+
+
+class Ledger(intake.Ledger, receipts.Ledger, returns.Ledger, reconcile.Ledger, Protocol):
+    """All that the loops need of the ledger."""
+
+
+class Store(Protocol):
+    """One ledger under test.
+
+    A claim holds up to `max_batch` deliveries, and waits a moment only when nothing is due.
+    """
+
+    max_batch: int
+
+    @property
+    def ledger(self) -> Ledger: ...
+
+    @property
+    def deliveries(self) -> dispatch.Deliveries: ...
+
+    async def rows(self) -> Mapping[DeliveryId, Row]:
+        """Every delivery."""
+
+    async def events(self) -> Sequence[Event]:
+        """Every event, oldest first."""
+
+    async def parked(self) -> int:
+        """How many submissions are put aside."""
