@@ -39,10 +39,10 @@ class Batch:
     """What was taken together."""
 
     messages: list[Message]
+    submissions: list[Submission] = field(init=False)
 
-    @property
-    def submissions(self) -> list[Submission]:
-        return [replace(item.submission, redelivered=item.times_taken > 1) for item in self.messages]
+    def __post_init__(self) -> None:
+        self.submissions = [replace(item.submission, redelivered=item.times_taken > 1) for item in self.messages]
 
 
 @dataclass(slots=True)
@@ -327,6 +327,10 @@ class MemoryLedger:
         return True
 
     def _refuse(self, refuse: Refuse, notice: Letter | None, now: datetime) -> None:
+        if refuse.document_id in self.documents:
+            if not refuse.submission.redelivered:
+                self.events.append(Event("document.duplicate", refuse.document_id, code="N604"))
+            return
         if refuse.document_id in self.refusals:
             _, earlier = self.refusals[refuse.document_id]
             if not refuse.submission.redelivered and earlier is not None:

@@ -1,0 +1,105 @@
+"""The contracts on the fakes of the crash sweep; without this no fake would be believed."""
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from hub.core.submission import Submission
+from schemas.addresses import agency_queue
+from schemas.identifiers import AgencyCode, DeliveryId
+from tests.component.memory import MemoryBroker, MemoryInbox, MemoryLedger, MemoryOutbox
+from tests.contract.deliveries_contract import DeliveriesContract
+from tests.contract.inbox_contract import MAX_BATCH, InboxContract
+from tests.contract.ledger_contract import LedgerContract
+from tests.contract.outbox_contract import EXCHANGE, OutboxContract
+from tests.contract.store import Event, Row
+
+
+class MemoryStore:
+    """The ledger in memory, which is also its own deliveries."""
+
+    def __init__(self) -> None:
+        self.ledger = MemoryLedger(max_batch=250)
+        self.deliveries = self.ledger
+
+    @property
+    def max_batch(self) -> int:
+        return self.ledger.max_batch
+
+    @max_batch.setter
+    def max_batch(self, size: int) -> None:
+        self.ledger.max_batch = size
+
+    async def rows(self) -> Mapping[DeliveryId, Row]:
+        return {
+            key: Row(row.delivery, row.code, row.next_attempt_at, row.receipt_due_at)
+            for key, row in self.ledger.rows.items()
+        }
+
+    async def events(self) -> Sequence[Event]:
+        return [
+            Event(item.event, item.document_id, item.delivery_id, item.state, item.code) for item in self.ledger.events
+        ]
+
+    async def parked(self) -> int:
+        return len(self.ledger.parked)
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+class TestLedger(LedgerContract):
+    pass
+
+
+class TestDeliveries(DeliveriesContract):
+    pass
+
+
+@pytest.fixture
+def broker() -> MemoryBroker:
+    return MemoryBroker()
+
+
+class TestInbox(InboxContract):
+    @pytest.fixture
+    def inbox(self, broker: MemoryBroker) -> MemoryInbox:
+        broker.bind("exchange", "key", "queue")
+        return MemoryInbox(broker, "queue", max_batch=MAX_BATCH)
+
+    @pytest.fixture
+    def publish(self, broker: MemoryBroker):
+        async def publish(body: bytes) -> None:
+            broker.publish("exchange", Submission(body, "H26", "key"))
+
+        return publish
+
+    @pytest.fixture
+    def restart(self, broker: MemoryBroker):
+        async def restart() -> MemoryInbox:
+            broker.release()
+            return MemoryInbox(broker, "queue", max_batch=MAX_BATCH)
+
+        return restart
+
+
+class TestOutbox(OutboxContract):
+    @pytest.fixture
+    def outbox(self, broker: MemoryBroker) -> MemoryOutbox:
+        return MemoryOutbox(broker)
+
+    @pytest.fixture
+    def connect(self, broker: MemoryBroker):
+        async def connect(code: AgencyCode) -> None:
+            broker.bind(EXCHANGE, code, agency_queue(code))
+
+        return connect
+
+    @pytest.fixture
+    def mail(self, broker: MemoryBroker):
+        async def mail(code: AgencyCode) -> list[bytes]:
+            return [message.submission.body for message in broker.queues[agency_queue(code)]]
+
+        return mail
