@@ -1,0 +1,120 @@
+"""Everything that an agency or platform may set, with its default.
+
+A value comes from, in this order: an option of the command, the environment (`TRUC_AGENCY_…`), a file of that name in
+the secrets directory (`TRUC_AGENCY_SECRETS_DIR`), `truc-agency.toml` in the working directory (or the file that
+`TRUC_AGENCY_CONFIG` names), the default here. Unknown keys are errors. Durations end in `_s` and are seconds.
+"""
+
+import os
+import ssl
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from adapters.errors import Unusable
+
+PREFIX: Final = "TRUC_AGENCY_"
+_ABOUT_SETTINGS: Final = frozenset({f"{PREFIX}CONFIG", f"{PREFIX}SECRETS_DIR"})
+
+
+class AgencySettings(BaseSettings):
+    """The settings of one agency or platform."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    amqp_url: SecretStr = Field(
+        description="The broker of the axis: amqps://CODE:PASSWORD@HOST/VHOST; with client certificates ?auth=external."
+    )
+    code: str = Field(description="Code of the agency or platform; also the broker user.")
+    key_file: Path = Field(description="Private key that signs (PEM).")
+    key_password: SecretStr | None = Field(default=None, description="Password of the private key.")
+    certificate_file: Path = Field(description="Certificate of that key (PEM).")
+    directory_file: Path = Field(description="The agencies' copy of the directory (JSON), replaced by renaming.")
+    guard_file: Path = Field(
+        default=Path("truc-agency.db"), description="Memory of what was handed over (SQLite), on a disk that lasts."
+    )
+    guard_days: int = Field(default=400, ge=31, description="Days after which the guard forgets.")
+
+    ca_file: Path | None = Field(default=None, description="Authorities of the broker's certificate (PEM).")
+    tls_certificate_file: Path | None = Field(default=None, description="Client certificate for mutual TLS (PEM).")
+    tls_key_file: Path | None = Field(default=None, description="Private key of the client certificate (PEM).")
+
+    prefetch: int = Field(default=64, ge=1, le=2000, description="Most documents in hand at a time.")
+    publish_timeout_s: float = Field(default=60.0, gt=0, description="How long to try until a publish is confirmed.")
+    confirm_timeout_s: float = Field(default=20.0, gt=0, description="How long to wait for one confirm.")
+    connect_timeout_s: float = Field(default=15.0, gt=0, description="How long one attempt to connect may take.")
+
+    language: Literal["vi", "en"] = Field(default="vi", description="Language of texts for people.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources as the module says."""
+        del dotenv_settings  # what a shell does not set, the file says
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=settings_file())
+        return init_settings, env_settings, file_secret_settings, toml
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """Make what TLS needs; `None` when the url does not ask for TLS.
+
+        Raises:
+            Unusable: A101 when a file of it cannot be used.
+        """
+        if not self.amqp_url.get_secret_value().startswith("amqps:"):
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+            if self.tls_certificate_file is not None:
+                context.load_cert_chain(self.tls_certificate_file, self.tls_key_file)
+        except OSError as error:  # ssl.SSLError is one
+            raise Unusable(
+                f"TLS: {error}", f"TLS: {error}", place="ca_file, tls_certificate_file, tls_key_file"
+            ) from error
+        return context
+
+
+def settings_file() -> Path:
+    """Say which file the settings are read from; it need not exist."""
+    return Path(os.environ.get(f"{PREFIX}CONFIG", "truc-agency.toml"))
+
+
+def load_settings(**overrides: Any) -> AgencySettings:
+    """Read the settings; an override that is `None` counts for nothing.
+
+    Raises:
+        Unusable: A101 when a value is missing or cannot be used, or when a key is unknown.
+    """
+    given = {key: value for key, value in overrides.items() if value is not None}
+    _refuse_unknown_variables()
+    try:
+        return AgencySettings(_secrets_dir=os.environ.get(f"{PREFIX}SECRETS_DIR"), **given)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(step) for step in item['loc'])}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        )
+        raise Unusable(problems, problems, place=str(settings_file())) from error
+    except (OSError, ValueError) as error:  # TOML that cannot be read is a ValueError
+        raise Unusable(str(error), str(error), place=str(settings_file())) from error
+
+
+def _refuse_unknown_variables() -> None:
+    """Find misspelt variables, which pydantic would pass over."""
+    known = {f"{PREFIX}{name.upper()}" for name in AgencySettings.model_fields} | _ABOUT_SETTINGS
+    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+    if unknown:
+        found = ", ".join(unknown)
+        raise Unusable(f"unknown variable {found}", f"biến môi trường không có trong danh sách: {found}", place=found)
