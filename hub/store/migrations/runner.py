@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
-from alembic import op
-from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
@@ -89,12 +87,12 @@ async def status(owner_url: str) -> SchemaStatus:
         return await connection.run_sync(_status)
 
 
-def run_file(revision: str) -> None:
+def run_file(revision: str, connection: Connection) -> None:
     """Run the SQL file of a revision; for the modules in `versions/`."""
-    connection = op.get_bind().connection.dbapi_connection
-    assert connection is not None
+    driver = connection.connection.dbapi_connection
+    assert driver is not None
     # Only the driver itself takes several statements at once.
-    connection.run_async(lambda raw: raw.execute(_file(revision).read_text()))
+    driver.run_async(lambda raw: raw.execute(_file(revision).read_text()))
 
 
 @asynccontextmanager
@@ -129,8 +127,8 @@ def _upgrade(connection: Connection) -> list[str]:
         connection,
         opts={"fn": lambda current, _context: _scripts()._upgrade_revs("head", current)},  # noqa: SLF001 - as alembic.command does
     )
-    with Operations.context(context):
-        context.run_migrations()
+    # Handed down, because Alembic's own `op` is one for the whole process: two upgrades at once would swap connections.
+    context.run_migrations(connection=connection)
     for revision in before.pending:
         connection.execute(text(_ADD_DIGEST), {"revision": revision, "sha256": _sha256(revision)})
     return list(before.pending)
