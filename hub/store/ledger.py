@@ -9,6 +9,7 @@ deliveries by their ids.
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -26,6 +27,7 @@ from hub.store.pool import Connection, Pool
 from schemas.envelope import URGENCIES
 from schemas.identifiers import DeliveryId, DocumentId
 from schemas.receipt import RECEIPT_TYP
+from schemas.refusal import Problem
 from schemas.signing import MAX_TOKEN_BYTES, identity
 
 MAX_KEPT_BYTES: Final = MAX_TOKEN_BYTES
@@ -264,8 +266,8 @@ def _note_duplicate(document_id: DocumentId, entries: Entries) -> None:
 # Refusals of documents that were not refused before.
 _ADD_REFUSALS: Final = """
 INSERT INTO refusals (document_id, signer, envelope_id, code, problems, body, notice_id, refused_at)
-SELECT document_id, signer, envelope_id, code, problems, body, notice_id, $8
-FROM unnest($1::bytea[], $2::text[], $3::uuid[], $4::text[], $5::jsonb[], $6::bytea[], $7::bytea[])
+SELECT document_id, signer, envelope_id, code, problems::jsonb, body, notice_id, $8
+FROM unnest($1::bytea[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bytea[], $7::bytea[])
     AS incoming (document_id, signer, envelope_id, code, problems, body, notice_id)
 ORDER BY document_id
 ON CONFLICT DO NOTHING
@@ -306,7 +308,7 @@ def _refusal_row(decided: Decided) -> tuple[object, ...]:
         refuse.signer,
         refuse.envelope_id,
         refuse.problems[0].code,
-        [asdict(problem) for problem in refuse.problems],
+        _to_json(refuse.problems),
         refuse.submission.body,
         notice and to_bytes(notice.object_id),
     )
@@ -350,9 +352,10 @@ INSERT INTO parked (
     parked_id, broker_user, routing_key, message_id, code, problems, body, body_length, body_sha256, claimed_id, parked_at
 )
 SELECT
-    parked_id, broker_user, routing_key, message_id, code, problems, body, body_length, body_sha256, claimed_id, $11
+    parked_id, broker_user, routing_key, message_id, code, problems::jsonb, body, body_length, body_sha256, claimed_id,
+    $11
 FROM unnest(
-    $1::bytea[], $2::text[], $3::text[], $4::text[], $5::text[], $6::jsonb[], $7::bytea[], $8::bigint[], $9::bytea[],
+    $1::bytea[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::bigint[], $9::bytea[],
     $10::bytea[]
 ) AS incoming (
     parked_id, broker_user, routing_key, message_id, code, problems, body, body_length, body_sha256, claimed_id
@@ -403,12 +406,17 @@ def _parked_row(parked_id: bytes, park: Park) -> tuple[object, ...]:
         submission.routing_key,
         submission.message_id,
         park.problems[0].code,
-        [asdict(problem) for problem in park.problems],
+        _to_json(park.problems),
         submission.body[:MAX_KEPT_BYTES],
         len(submission.body),
         hashlib.sha256(submission.body).digest(),
         to_bytes(identity(submission.body)),
     )
+
+
+def _to_json(problems: Sequence[Problem]) -> str:
+    # As text: a list within an array would be taken for a second dimension of it.
+    return json.dumps([asdict(problem) for problem in problems])
 
 
 # Receipts that did not come before.

@@ -1,0 +1,161 @@
+"""The audit: nothing to say about a ledger that the hub wrote, and a word about every violation planted in one."""
+
+from datetime import timedelta
+
+import pytest
+
+from hub.core.settlement import settle_attempt, settle_expired, settle_overdue
+from hub.store.audit import MAX_LISTED, RULES, audit
+from hub.store.deliveries import PostgresDeliveries
+from hub.store.ledger import PostgresLedger
+from hub.store.pool import open_pool
+from tests import builders as a
+from tests.builders import NOW, POLICY, RECIPIENTS
+from tests.keys import agency_keys
+from tests.services import run_sql
+
+LATER = NOW + timedelta(hours=1)
+
+
+@pytest.fixture
+async def pool(database_url):
+    """A ledger in which everything has happened once."""
+    async with open_pool(database_url) as pool:
+        ledger = PostgresLedger(pool)
+        answered, waiting, gone = a.accept(), a.accept(), a.accept(a.envelope(now=NOW - timedelta(days=6, hours=23)))
+        verdicts = (answered, waiting, gone, a.refuse(), a.park(tell="G22"), answered)
+        await ledger.record([a.decided(verdict) for verdict in verdicts], NOW)
+        await _route(pool, NOW)
+        first, second, third = (answered.delivery_id(addressee) for addressee in answered.addressees)
+        await ledger.record_receipts(
+            [
+                a.receipt(first),
+                a.receipt(first, code="late"),
+                a.receipt(second, from_=RECIPIENTS[1], outcome="refused"),
+                a.receipt(third, from_=RECIPIENTS[2], outcome="failed"),
+                a.receipt(third, code="not its own"),
+                a.park(),
+            ],
+            a.settle,
+            NOW,
+        )
+        await _route(pool, NOW + timedelta(minutes=1))
+        await ledger.record([a.decided(a.refuse())], LATER)
+        await ledger.resettle("expired", lambda item: settle_expired(item, agency_keys("hub").signer, LATER), LATER)
+        await ledger.resettle("overdue", lambda item: settle_overdue(item, POLICY, LATER), LATER)
+        yield pool
+
+
+async def _route(pool, now):
+    async with PostgresDeliveries(pool, wait_s=0.01).claim(now) as claim:
+        await claim.settle([settle_attempt(due.delivery, "routed", POLICY, now) for due in claim.due], now)
+
+
+async def test_ledger_that_the_hub_wrote_holds(pool):
+    report = await audit(pool, identities=None)
+    assert report.violations == ()
+    assert report.holds
+    assert (report.documents, report.owed) == (3, 9)
+    assert report.by_state == {"pending": 4, "routed": 0, "received": 1, "dead": 1, "held": 0, "expired": 3}
+    assert report.identities_checked == 3 + 5 + 1 + 1 + 3  # documents, receipts, notices: refused, parked, expired
+
+
+async def test_empty_ledger_holds(database_url):
+    async with open_pool(database_url) as pool:
+        report = await audit(pool)
+    assert (report.holds, report.documents, report.owed) == (True, 0, 0)
+
+
+_OF_DOCUMENT = "typ = 'truc.document.v1'"
+_ONE = f"(SELECT delivery_id FROM deliveries WHERE {_OF_DOCUMENT} AND state = 'received')"
+
+
+_COPY = f"""
+INSERT INTO deliveries
+SELECT gen_random_uuid(), object_id, typ, sender, {{recipient}}, recipient_tier, state, attempts, urgency, code,
+    created_at, changed_at, next_attempt_at, receipt_due_at, expires_at
+FROM deliveries
+WHERE delivery_id = {_ONE}
+"""
+
+PLANTED = [
+    (
+        "every accepted document has one event of acceptance, and every such event its document",
+        "DELETE FROM ledger WHERE event = 'document.accepted'",
+    ),
+    (
+        "every accepted document has one event of acceptance, and every such event its document",
+        """
+        INSERT INTO ledger (at, event, actor, document_id, detail)
+        VALUES (now(), 'document.accepted', 'x', decode(repeat('00', 32), 'hex'), '{"recipients": []}')
+        """,
+    ),
+    (
+        "every recipient of an accepted document has a delivery",
+        f"DELETE FROM deliveries WHERE delivery_id = {_ONE}",
+    ),
+    ("every delivery of a document is owed, once", _COPY.format(recipient="'H99'")),
+    ("every delivery of a document is owed, once", _COPY.format(recipient="recipient")),
+    ("every document has as many deliveries as it says", "UPDATE documents SET recipients = 99"),
+    (
+        "every delivery is in the state of its last event",
+        f"UPDATE deliveries SET state = 'dead' WHERE delivery_id = {_ONE}",
+    ),
+    ("every delivery is in the state of its last event", "DELETE FROM ledger WHERE event = 'delivery.received'"),
+    (
+        "every event of a delivery has its delivery",
+        """
+        INSERT INTO ledger (at, event, actor, delivery_id, state)
+        VALUES (now(), 'delivery.routed', 'x', gen_random_uuid(), 'routed')
+        """,
+    ),
+    ("every received delivery has a receipt of its recipient", "UPDATE receipts SET recipient = 'H99'"),
+    (
+        "every received delivery has a receipt of its recipient",
+        "UPDATE ledger SET detail = NULL WHERE event = 'delivery.received'",
+    ),
+    (
+        "every receipt has answered a delivery, or was put aside",
+        f"""
+        INSERT INTO receipts
+        SELECT object_id, 'H99', NULL, now() FROM signed_objects WHERE {_OF_DOCUMENT} LIMIT 1
+        """,
+    ),
+    (
+        "every notice of a refusal has a delivery",
+        "DELETE FROM deliveries WHERE object_id IN (SELECT notice_id FROM refusals)",
+    ),
+    (
+        "every signed object has the identity of its bytes",
+        f"UPDATE signed_objects SET token = 'x' || token WHERE {_OF_DOCUMENT}",
+    ),
+    (
+        "every delivery has the id of its object and recipient",
+        f"UPDATE deliveries SET delivery_id = gen_random_uuid() WHERE delivery_id = {_ONE}",
+    ),
+]
+
+
+@pytest.mark.parametrize(("rule", "planted"), PLANTED)
+async def test_planted_violation_is_found(pool, database_url, rule, planted):
+    await run_sql(database_url, planted)
+    report = await audit(pool)
+    found = {violation.rule: violation for violation in report.violations}
+    assert rule in found
+    assert found[rule].count == len(found[rule].ids) >= 1
+    assert not report.holds
+
+
+def test_every_rule_has_been_seen_to_find_something():
+    assert {rule for rule, _ in PLANTED} >= set(RULES)
+
+
+async def test_great_number_of_violations_is_counted_and_some_are_listed(pool, database_url):
+    await PostgresLedger(pool).record([a.decided(a.accept(signed=False)) for _ in range(30)], NOW)
+    await run_sql(database_url, "UPDATE documents SET recipients = 99")
+    [violation] = (await audit(pool)).violations
+    assert (violation.count, len(violation.ids)) == (33, MAX_LISTED)
+
+
+async def test_sample_of_identities_is_no_larger_than_asked_for(pool):
+    assert (await audit(pool, identities=4)).identities_checked == 4
