@@ -1,5 +1,253 @@
-"""`truc demo`."""
+"""`truc demo`: a hub of its own, agencies of every tier, real documents; then what happened, and nothing left behind."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit, urlunsplit
+
+import typer
+
+from hub.cli.output import STATE_VI, TIERS_VI, Exit, fail, print_json, reporting, say
+
+if TYPE_CHECKING:
+    from hub.installation import Installation
+    from hub.store.audit import AuditReport
+    from hub.store.statistics import Exchange
+
+_START_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 30.0
 
 
-def demo() -> None:
-    """Demo."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a demo has shown.
+
+    Attributes:
+        agencies: Agencies that took part, by tier.
+        exchange: Documents and deliveries, from the ledger.
+        report: The audit.
+        nation: What the agencies themselves say.
+        seconds: Time from the first document to the last receipt.
+    """
+
+    agencies: Mapping[str, int]
+    exchange: "Exchange"
+    report: "AuditReport"
+    nation: Mapping[str, Any]
+    seconds: float
+
+
+def demo(
+    documents: Annotated[int, typer.Option(min=1, max=10_000, help="Documents that each agency sends.")] = 5,
+    wrong: Annotated[float, typer.Option(min=0, max=1, help="Share of documents that are wrong on purpose.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="The same seed sends the same documents.")] = 2019,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Send real documents through a hub of its own, show what happened, leave nothing running."""
+    from hub.dev.servers import Servers, run_directory
+    from hub.installation import install_demo
+
+    began = time.monotonic()
+    with reporting(), ExitStack() as ending:
+        folder = ending.enter_context(run_directory("files"))
+        say("Khởi động RabbitMQ và PostgreSQL riêng …")
+        servers = ending.enter_context(Servers(purpose="demo"))
+        say("Tạo sổ cái, nạp danh mục, cấp chứng thư, tạo hàng đợi …")
+        installation = asyncio.run(install_demo(servers, folder / "installation"))
+        say("Khởi động trục …")
+        ending.enter_context(_hub(installation, folder))
+        config = _nation(installation, folder, documents, wrong, seed)
+        say(f"{len(config['agencies'])} đơn vị gửi văn bản cho nhau, mỗi đơn vị {documents} văn bản …")
+        nation = _run_nation(config, folder)
+        outcome = asyncio.run(_look(installation, config, nation))
+    if as_json:
+        print_json(_as_json(outcome, time.monotonic() - began))
+    else:
+        _show(outcome, time.monotonic() - began)
+    if not outcome.report.holds or nation["unanswered"] or nation["unexpected"] or nation["handed_over_twice"]:
+        raise fail(Exit.NEGATIVE, "the demo did not go as it should; the summary says what is missing")
+
+
+@contextmanager
+def _hub(installation: "Installation", folder: Path) -> Iterator[None]:
+    """The hub as a process of its own, with short deadlines."""
+    from hub.dev.processes import Process, free_ports
+
+    (port,) = free_ports(1)
+    environment = {
+        **os.environ,
+        **installation.environment,
+        "TRUC_HTTP_PORT": str(port),
+        "TRUC_LOG_FORMAT": "json",
+        "TRUC_RECEIPT_DEADLINE_S": "20",
+    }
+    hub = Process("hub", folder, grace_s=_STOP_TIMEOUT_S)
+    hub.start([sys.executable, "-m", "hub", "run"], {**environment, "PYTHONPATH": _root()})
+    try:
+        hub.wait_until(lambda: _is_ready(port), timeout_s=_START_TIMEOUT_S)
+        yield
+    finally:
+        hub.stop()
+
+
+def _is_ready(port: int) -> bool:
+    import urllib.error
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _nation(installation: "Installation", folder: Path, documents: int, wrong: float, seed: int) -> dict[str, Any]:
+    members = []
+    passwords = {code: urlsplit(account.amqp_url).password for code, account in installation.accounts.items()}
+    for agency in sorted(installation.directory.agencies.values(), key=lambda item: item.code):
+        if agency.endpoint is None or agency.state != "open":
+            continue
+        account = installation.accounts[agency.endpoint]
+        members.append(
+            {
+                "code": agency.code,
+                "user": agency.endpoint,
+                "password": passwords[agency.endpoint],
+                "key_file": str(account.key_file),
+                "cert_file": str(account.certificate_file),
+                "guard_file": str((folder / f"{agency.endpoint}.guard").absolute()),
+            }
+        )
+    parts = urlsplit(installation.settings["amqp_url"])
+    host = parts.netloc.rpartition("@")[2]
+    return {
+        "amqp_url": urlunsplit(parts._replace(netloc=f"{{user}}:{{password}}@{host}")),
+        "directory_file": str(installation.directory_file.absolute()),
+        "agencies": members,
+        "documents_per_agency": documents,
+        "wrong_share": wrong,
+        "seed": seed,
+        "timeout_s": 120 + documents,
+    }
+
+
+def _run_nation(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Run the agencies in a process of their own, as real agencies would be, and read what they say at the end."""
+    from hub.dev.processes import DevError
+
+    file = folder / "nation.json"
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(config))
+    process = subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, "-m", "adapters.nation", "--config", str(file)],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        cwd=_root(),
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate()
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(_STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+    lines = output.decode().splitlines()
+    if not lines:
+        raise DevError("The simulated agencies ended without a summary.")
+    return dict(json.loads(lines[-1]))
+
+
+async def _look(installation: "Installation", config: Mapping[str, Any], nation: Mapping[str, Any]) -> Outcome:
+    from hub.store.audit import audit
+    from hub.store.pool import open_pool
+    from hub.store.statistics import exchange
+
+    agencies: dict[str, int] = {}
+    for member in config["agencies"]:
+        tier = installation.directory.agencies[member["code"]].tier
+        agencies[tier] = agencies.get(tier, 0) + 1
+    async with open_pool(installation.settings["database_url"]) as pool:
+        figures = await exchange(pool, datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC))
+        report = await audit(pool, identities=None)
+    return Outcome(agencies, figures, report, nation, nation["duration_s"])
+
+
+def _as_json(outcome: Outcome, total_s: float) -> dict[str, Any]:
+    figures = outcome.exchange
+    return {
+        "version": 1,
+        "agencies": dict(outcome.agencies),
+        "sent_by_tier": dict(figures.sent),
+        "received_by_tier": {tier: figures.received(tier) for tier in outcome.agencies},
+        "deliveries": dict(outcome.report.by_state),
+        "refused": dict(figures.refused),
+        "parked": dict(figures.parked),
+        "audit": outcome.report.holds,
+        "nation": dict(outcome.nation),
+        "exchange_s": outcome.seconds,
+        "total_s": round(total_s, 1),
+    }
+
+
+def _show(outcome: Outcome, total_s: float) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from schemas.refusal import CATALOGUE
+
+    console = Console(highlight=False)
+    figures = outcome.exchange
+    table = Table(
+        "Cấp", "Đơn vị", "Văn bản gửi", "Lượt nhận có biên nhận", title="Văn bản theo cấp", title_justify="left"
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for tier, name in TIERS_VI.items():
+        if tier in outcome.agencies:
+            row = (outcome.agencies[tier], figures.sent.get(tier, 0), figures.received(tier))
+            table.add_row(name, *map(str, row))
+    received = sum(figures.received(tier) for tier in outcome.agencies)
+    table.add_section()
+    table.add_row("Cộng", str(sum(outcome.agencies.values())), str(sum(figures.sent.values())), str(received))
+    console.print()
+    console.print(table)
+
+    states = ", ".join(f"{STATE_VI[state]}: {count}" for state, count in outcome.report.by_state.items() if count)
+    console.print(f"\nLượt chuyển: {outcome.report.owed} ({states})")
+
+    turned_down = {**figures.refused, **figures.parked}
+    if turned_down:
+        refusals = Table("Mã", "Số lượt", "Lý do", title="Bị trục từ chối hoặc để riêng", title_justify="left")
+        for code in sorted(turned_down):
+            refusals.add_row(code, str(figures.refused.get(code, 0) + figures.parked.get(code, 0)), CATALOGUE[code].vi)
+        console.print()
+        console.print(refusals)
+
+    latency = outcome.nation["latency_ms"].get("receipt")
+    if latency:
+        console.print(
+            f"\nTừ lúc gửi đến khi bên gửi có biên nhận: một nửa dưới {latency['p50']:.0f} ms, "
+            f"95 % dưới {latency['p95']:.0f} ms"
+        )
+    console.print(f"Trao đổi trong {outcome.seconds:.1f} giây; cả buổi chạy thử {total_s:.0f} giây.")
+    holds = outcome.report.holds
+    console.print("[green]Sổ cái khớp: không mất, không trùng.[/green]" if holds else "[red]Sổ cái KHÔNG khớp.[/red]")
+
+
+def _root() -> str:
+    """Where the packages are, for child processes that work elsewhere."""
+    return str(Path(__file__).parents[2])

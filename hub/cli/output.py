@@ -18,6 +18,12 @@ STATE_VI = {
     "held": "Tạm giữ",
     "expired": "Hết hạn chuyển",
 }
+TIERS_VI = {
+    "ministry-province": "Bộ, ngành, tỉnh",
+    "department-district": "Cục, vụ, sở, huyện",
+    "commune": "Xã, phường",
+    "associate": "Ngoài hệ thống hành chính",
+}
 ACTS_VI = {
     "sender": "bên gửi",
     "recipient": "đơn vị nhận",

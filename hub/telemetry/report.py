@@ -81,4 +81,10 @@ def _refused(refuse: Refuse) -> None:
 def _parked(park: Park) -> None:
     codes = [problem.code for problem in park.problems]
     metrics.SUBMISSIONS.labels("park", codes[0]).inc()
-    log.warning("submission.parked", user=park.submission.user, codes=codes, length=len(park.submission.body))
+    log.warning(
+        "submission.parked",
+        user=park.submission.user,
+        codes=codes,
+        found=park.problems[0].en,
+        length=len(park.submission.body),
+    )
