@@ -85,6 +85,16 @@ class Connection:
                 await channel.open()
             return channel
 
+    def carries(self, channel: AbstractChannel) -> bool:
+        """Tell whether a channel is open, on the connection in use; one that was dropped closes a little later."""
+        connection = self._connection
+        return (
+            connection is not None
+            and connection.is_opened
+            and channel.connection is connection
+            and not channel.is_closed
+        )
+
     @property
     def user(self) -> str | None:
         """The broker user that the URL names; absent when a certificate tells the broker."""

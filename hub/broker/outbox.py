@@ -149,7 +149,7 @@ class _Lane:
 
     async def channel(self) -> AbstractChannel:
         async with self._opening:
-            if self._channel is None or self._channel.is_closed:
+            if self._channel is None or not self._connection.carries(self._channel):
                 self._channel = await self._connection.channel(confirms=True)
             return self._channel
 
