@@ -24,11 +24,11 @@ import logging
 import random
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Final, Generic, Literal, Self, TypeVar
+from typing import Any, Final, Generic, Literal, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import aio_pika
@@ -38,6 +38,7 @@ from aio_pika.exceptions import (
     AuthenticationError,
     ChannelClosed,
     ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
     ConnectionClosed,
     DeliveryError,
     ProbableAuthenticationError,
@@ -599,6 +600,71 @@ class Line:
         )
 
 
+class Probe:
+    """Finds out what the broker permits, and leaves no trace: each question is one that it must turn down.
+
+    The broker checks permissions first, and then refuses with another code what is wrong on purpose: a publish in the
+    name of another user, a consumer with an impossible priority.
+    """
+
+    def __init__(self, line: Line, code: AgencyCode) -> None:
+        self._line = line
+        self._code = code
+
+    async def log_in(self) -> None:
+        """Open a connection and close it.
+
+        Raises:
+            BrokerError: When that cannot be done.
+        """
+        await _close(await self._line.connect("probe"))
+
+    async def ask_to_publish(self) -> None:
+        """Ask whether we may publish documents.
+
+        Raises:
+            BrokerError: When we may not, or nobody answers.
+        """
+
+        async def ask(channel: AbstractChannel) -> None:
+            exchange = await channel.get_exchange(SUBMIT, ensure=False)
+            message = aio_pika.Message(b"", user_id=f"{self._code} probe", message_id=uuid.uuid4().hex)
+            await exchange.publish(message, submit_key("document", self._code), mandatory=True)
+
+        await self._ask(ask)
+
+    async def ask_to_read(self) -> None:
+        """Ask whether there is a queue for us and we may read it.
+
+        Raises:
+            BrokerError: When we may not, when there is none, or nobody answers.
+        """
+
+        async def ask(channel: AbstractChannel) -> None:
+            queue = await channel.get_queue(agency_queue(self._code), ensure=False)
+            await queue.consume(_ignore, arguments={"x-priority": "probe"})
+
+        await self._ask(ask)
+
+    async def _ask(self, ask: Callable[[AbstractChannel], Coroutine[Any, Any, None]]) -> None:
+        connection = await self._line.connect("probe")
+        try:
+            asking = asyncio.ensure_future(ask(await connection.channel(publisher_confirms=True)))
+            await asyncio.wait({asking}, timeout=_CLOSE_TIMEOUT_S)
+            error = asking.exception() if asking.done() and not asking.cancelled() else TimeoutError()
+        finally:
+            await _close(connection)
+        match error:
+            case ChannelPreconditionFailed():
+                return
+            case ChannelNotFoundEntity():
+                raise NoQueue(_last_line(error), _last_line(error), place=self._line.place) from error
+            case ChannelClosed():
+                raise self._line.refused(error) from error
+            case _:
+                raise self._line.unreachable(error) from error
+
+
 class _Publisher:
     """Publishes under confirms, on a connection of its own that is opened when needed."""
 
@@ -786,6 +852,10 @@ async def _acknowledge(message: AbstractIncomingMessage) -> None:
         await message.ack()
     except _TROUBLE as error:
         log.info("ack.stale: %s", error)  # the channel is gone; the message comes again and is known
+
+
+async def _ignore(message: AbstractIncomingMessage) -> None:
+    """Leave a message unacknowledged, so that it goes back when the connection is closed."""
 
 
 async def _put_aside(message: AbstractIncomingMessage) -> None:

@@ -367,29 +367,39 @@ class Tally:
                 self.unexpected.append({"document": delivery.document_id, "expected": sent.expected, "got": "delivery"})
         self.tell("handed-over", document=delivery.document_id, recipient=delivery.recipient)
 
+    def read(self, letter: Receipt | Notice) -> None:
+        """Note a letter."""
+        if isinstance(letter, Receipt):
+            self.answered(letter)
+        else:
+            self.noticed(letter)
+
     def answered(self, receipt: Receipt) -> None:
         """Note a receipt: it may answer several documents."""
         for answer in receipt.answers:
             self.outcomes[answer.outcome] += 1
-            document_id = self.awaited.pop(answer.delivery_id, None) if answer.outcome == "received" else None
-            sent = self.under_way.get(document_id) if document_id is not None else None
-            if sent is not None:
+            if answer.outcome == "received" and answer.delivery_id in self.awaited:
+                document_id = self.awaited.pop(answer.delivery_id)
+                sent = self.under_way.get(document_id)
+                if sent is None:  # a notice has ended it, and been counted as unexpected
+                    continue
                 sent.unanswered -= 1
                 self.latencies_s["receipt"].append(time.monotonic() - sent.at)
                 if sent.unanswered == 0:
                     del self.under_way[document_id]
             self.tell("receipt", delivery=answer.delivery, outcome=answer.outcome, code=answer.code)
 
-    def noticed(self, document_id: DocumentId | None, kind: str, codes: Sequence[str]) -> None:
+    def noticed(self, notice: Notice) -> None:
         """Note a notice of the hub."""
+        codes = [problem.code for problem in notice.problems]
         self.notices.update(set(codes))
-        sent = self.under_way.pop(document_id, None) if document_id is not None else None
+        sent = self.under_way.pop(notice.document, None) if notice.document is not None else None
         if sent is not None:
             self.latencies_s["notice"].append(time.monotonic() - sent.at)
         if sent is None or sent.expected not in codes:
             expected = sent.expected if sent else None
-            self.unexpected.append({"document": document_id, "expected": expected, "got": list(codes)})
-        self.tell("notice", document=document_id, kind=kind, codes=list(codes))
+            self.unexpected.append({"document": notice.document, "expected": expected, "got": codes})
+        self.tell("notice", document=notice.document, kind=notice.kind, codes=codes)
 
     def summary(self, agencies: int, duration_s: float) -> dict[str, Any]:
         """Write everything down."""
@@ -489,13 +499,9 @@ class Nation:
                 case Delivery():
                     async with arrival:
                         self.tally.delivered(arrival)
-                case Letter(content=Receipt() as receipt):
+                case Letter():
                     async with arrival:
-                        self.tally.answered(receipt)
-                case Letter(content=Notice() as notice):
-                    async with arrival:
-                        codes = [problem.code for problem in notice.problems]
-                        self.tally.noticed(notice.document, notice.kind, codes)
+                        self.tally.read(arrival.content)
                 case Rejected():
                     codes = [problem.code for problem in arrival.problems]
                     self.tally.tell("rejected", delivery=arrival.delivery_id, codes=codes)

@@ -23,6 +23,21 @@ from adapters.errors import Unusable
 PREFIX: Final = "TRUC_AGENCY_"
 _ABOUT_SETTINGS: Final = frozenset({f"{PREFIX}CONFIG", f"{PREFIX}SECRETS_DIR"})
 
+_VI: Final = {
+    "missing": "thiếu",
+    "extra_forbidden": "không có thiết lập này",
+    "path_type": "phải là đường dẫn",
+    "string_type": "phải là chuỗi ký tự",
+    "literal_error": "giá trị không được phép",
+    "int_parsing": "phải là số nguyên",
+    "int_type": "phải là số nguyên",
+    "float_parsing": "phải là số",
+    "float_type": "phải là số",
+    "greater_than": "quá nhỏ",
+    "greater_than_equal": "quá nhỏ",
+    "less_than_equal": "quá lớn",
+}
+
 
 class AgencySettings(BaseSettings):
     """The settings of one agency or platform."""
@@ -102,11 +117,13 @@ def load_settings(**overrides: Any) -> AgencySettings:
     try:
         return AgencySettings(_secrets_dir=os.environ.get(f"{PREFIX}SECRETS_DIR"), **given)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(step) for step in item['loc'])}: {item['msg']}"
-            for item in error.errors(include_input=False, include_url=False)
+        items = error.errors(include_input=False, include_url=False)
+        places = [".".join(str(step) for step in item["loc"]) for item in items]
+        en = "; ".join(f"{place}: {item['msg']}" for place, item in zip(places, items, strict=True))
+        vi = "; ".join(
+            f"{place}: {_VI.get(item['type'], item['msg'])}" for place, item in zip(places, items, strict=True)
         )
-        raise Unusable(problems, problems, place=str(settings_file())) from error
+        raise Unusable(en, vi, place=str(settings_file())) from error
     except (OSError, ValueError) as error:  # TOML that cannot be read is a ValueError
         raise Unusable(str(error), str(error), place=str(settings_file())) from error
 

@@ -57,20 +57,25 @@ class View:
     platforms: Mapping[AgencyCode, tuple[PlatformEntry, ...]]
     mandates: Mapping[tuple[AgencyCode, AgencyCode], tuple[MandateEntry, ...]]
 
-    def agency(self, code: AgencyCode, now: datetime) -> AgencyEntry | None:
+    def agency(self, code: str, now: datetime) -> AgencyEntry | None:
         """Give the entry of an agency that is in force at a moment."""
-        return next((entry for entry in self.agencies.get(code, ()) if in_force(entry, now)), None)
+        return next((entry for entry in self.agencies.get(AgencyCode(code), ()) if in_force(entry, now)), None)
 
     def allows(self, platform: AgencyCode, agency: AgencyCode, action: Action, now: datetime) -> bool:
         """Tell whether a mandate in force, of a platform in force, lets it do this for the agency."""
-        return any(in_force(entry, now) for entry in self.platforms.get(platform, ())) and any(
+        return self.is_platform(platform, now) and any(
             action in mandate.actions and in_force(mandate, now)
             for mandate in self.mandates.get((platform, agency), ())
         )
 
-    def owned_by(self, owner: AgencyCode) -> list[KeyRecord]:
-        """List the certificates of an owner."""
-        return [key for key in self.keys.values() if key.owner == owner]
+    def is_platform(self, code: str, now: datetime) -> bool:
+        """Tell whether a platform of this code is in force at a moment."""
+        return any(in_force(entry, now) for entry in self.platforms.get(AgencyCode(code), ()))
+
+    @property
+    def owned_by_hub(self) -> list[KeyRecord]:
+        """The certificates of the hub."""
+        return [key for key in self.keys.values() if key.owner == HUB]
 
     def covers(self, recipient: AgencyCode, envelope: Envelope, now: datetime) -> bool:
         """Tell whether an envelope is for this recipient, by name or as a member of a group."""

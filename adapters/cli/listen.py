@@ -1,0 +1,175 @@
+"""`truc-agency listen`."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from adapters.cli.output import Exit, Session, run
+
+if TYPE_CHECKING:
+    from adapters.client import AgencyClient, Arrival
+
+
+def listen(
+    context: typer.Context,
+    *,
+    into: Annotated[
+        Path | None, typer.Option(help="Folder for what arrives: ID.jws as it was signed, ID.json to read.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    count: Annotated[int | None, typer.Option(min=1, help="End after so many.")] = None,
+    for_s: Annotated[float | None, typer.Option("--for", min=0, help="End after so many seconds.")] = None,
+) -> None:
+    """Take what arrives, answer with receipts, print one line each.
+
+    A document counts as handed over once its line is printed and, with --into, its files are on disk. Their names are
+    the delivery id: a document that comes again after a crash replaces itself.
+    """
+    session: Session = context.obj
+
+    async def command() -> Exit:
+        from adapters.cli.wiring import client_of
+        from adapters.errors import Unusable
+        from adapters.inbox_guard import InboxGuard
+
+        settings = session.settings()
+        if into is not None and not into.is_dir():
+            raise Unusable("there is no such folder", "không có thư mục này", place=str(into))
+        with InboxGuard(settings.guard_file) as guard:
+            await guard.forget(datetime.now(UTC) - timedelta(days=settings.guard_days))
+            async with client_of(settings, guard) as client:
+                seen = await _take(client, _Printer(session, as_json, into), count, for_s)
+        return Exit.NEGATIVE if count is not None and seen < count else Exit.DONE
+
+    run(session, command)
+
+
+async def _take(client: "AgencyClient", printer: "_Printer", count: int | None, for_s: float | None) -> int:
+    """Take arrivals until one of the ends; returns how many."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    stopping: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
+    if for_s is not None:
+        loop.call_later(for_s, stop.set)
+    arrivals = client.arrivals()
+    seen = 0
+    while count is None or seen < count:
+        taking: asyncio.Future[Any] = asyncio.ensure_future(anext(arrivals))
+        await asyncio.wait((taking, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not taking.done():
+            taking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await taking
+            break
+        arrival: Arrival = taking.result()
+        await printer.handle(arrival)
+        seen += 1
+    stopping.cancel()
+    return seen
+
+
+class _Printer:
+    """Hands arrivals over to the terminal and to files."""
+
+    def __init__(self, session: Session, as_json: bool, into: Path | None) -> None:
+        self._session = session
+        self._as_json = as_json
+        self._into = into
+
+    async def handle(self, arrival: "Arrival") -> None:
+        from adapters.client import Delivery, Letter
+
+        facts = _facts(arrival)
+        match arrival:
+            case Delivery():
+                async with arrival:
+                    await self._hand_over(facts, arrival.token, arrival.envelope.to_json())
+            case Letter():
+                async with arrival:
+                    await self._hand_over(facts, arrival.token, arrival.content.to_json())
+            case _:
+                print(self._line(facts), flush=True)
+
+    async def _hand_over(self, facts: dict[str, Any], token: bytes, payload: bytes) -> None:
+        if self._into is not None:
+            await asyncio.to_thread(_write, self._into, str(facts["delivery"]), token, payload)
+        print(self._line(facts), flush=True)
+
+    def _line(self, facts: dict[str, Any]) -> str:
+        if self._as_json:
+            return json.dumps({"v": 1, **facts}, ensure_ascii=False)
+        now = datetime.now().astimezone().strftime("%H:%M:%S %d/%m/%Y")
+        kind = _KINDS[facts["arrival"]][0 if self._session.language == "vi" else 1]
+        rest = "  ".join(str(facts[name]) for name in _SHOWN if facts.get(name))
+        return "".join(each if each.isprintable() else " " for each in f"{now}  {kind}  {rest}")
+
+
+_SHOWN = ("from", "to", "number", "kind", "subject", "outcomes", "codes", "delivery")
+_KINDS = {
+    "document": ("văn bản", "document"),
+    "receipt": ("biên nhận", "receipt"),
+    "notice": ("thông báo của trục", "notice"),
+    "rejected": ("không tin được, đã báo trục", "not believed, the axis was told"),
+}
+
+
+def _facts(arrival: "Arrival") -> dict[str, Any]:
+    from adapters.client import Delivery, Letter
+    from schemas.receipt import Receipt
+
+    facts: dict[str, Any] = {"delivery": str(arrival.delivery_id), "to": arrival.recipient}
+    match arrival:
+        case Delivery(envelope=envelope):
+            doc = envelope.doc
+            return {
+                "arrival": "document",
+                **facts,
+                "document": arrival.document_id,
+                "from": envelope.from_,
+                "number": doc.printed_number,
+                "kind": doc.kind,
+                "subject": doc.subject,
+                "interrupted": arrival.interrupted,
+            }
+        case Letter(content=content):
+            if isinstance(content, Receipt):
+                answers = [
+                    {"delivery": each.delivery, "outcome": each.outcome, "code": each.code} for each in content.answers
+                ]
+                outcomes = ", ".join(f"{each.outcome} {each.delivery}" for each in content.answers)
+                return {"arrival": "receipt", **facts, "from": content.from_, "outcomes": outcomes, "answers": answers}
+            codes = [problem.code for problem in content.problems]
+            return {
+                "arrival": "notice",
+                **facts,
+                "from": content.from_,
+                "kind": content.kind,
+                "document": content.document,
+                "codes": codes,
+            }
+        case _:
+            return {"arrival": "rejected", **facts, "codes": [problem.code for problem in arrival.problems]}
+
+
+def _write(folder: Path, name: str, token: bytes, payload: bytes) -> None:
+    """Write both files so that each is there in whole or not at all; the readable one comes last."""
+    for suffix, content in ((".jws", token), (".json", payload)):
+        part = folder / f".{name}{suffix}.part"
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(folder / f"{name}{suffix}")
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
