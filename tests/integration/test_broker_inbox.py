@@ -185,12 +185,21 @@ async def test_a_large_batch_is_settled_with_one_acknowledgement(vhost, hub, mon
     assert acks == [(50, {"multiple": True})]
 
 
+def tables_in_tables(depth: int) -> bytes:
+    table = struct.pack(">I", 0)
+    for _ in range(depth):
+        field = b"\x01aF" + table
+        table = struct.pack(">I", len(field)) + field
+    return table
+
+
 @pytest.mark.parametrize(
     "properties",
     [
         pytest.param(b"\x00\x40" + b"\xff" * 8, id="a timestamp beyond all calendars"),
         pytest.param(b"\x00\x80\x03\xff\xfe\xfd", id="a message id that is not UTF-8"),
         pytest.param(b"\x20\x00" + struct.pack(">I", 4) + b"\x02\xff\xfeV", id="a header name that is not UTF-8"),
+        pytest.param(b"\x20\x00" + tables_in_tables(2000), id="tables nested deeper than Python can follow"),
     ],
 )
 async def test_properties_that_cannot_be_read_stop_nobody(vhost, inbox, properties):
