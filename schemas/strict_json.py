@@ -7,6 +7,7 @@ to stop a process, so they are refused here (RFC 8259, RFC 7493).
 
 import json
 import re
+from collections import Counter
 from typing import Any, Final, NoReturn
 
 MAX_DEPTH: Final = 16
@@ -71,11 +72,8 @@ def _refuse_depth(data: bytes) -> None:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise NotStrictError("duplicate", f"member {key[:60]!r} appears twice in one object")
-            seen.add(key)
+        [(key, _)] = Counter(key for key, _ in pairs).most_common(1)
+        raise NotStrictError("duplicate", f"member {key[:60]!r} appears twice in one object")
     return members
 
 

@@ -302,9 +302,10 @@ def test_an_impossible_r_or_s_is_refused(forge):
         lambda signature: signature[:32],
         lambda signature: signature + b"\0",
         lambda signature: b"\0" + signature,
+        lambda signature: signature[:32] + b"\0" + signature[32:],
         lambda signature: b"\0" + signature[:32] + b"\0" + signature[32:],
     ],
-    ids=["63", "32", "65", "65 from the left", "33 each"],
+    ids=["63", "32", "65", "65 from the left", "zero before s", "33 each"],
 )
 def test_r_and_s_take_32_bytes_each(change):
     body = stage.signed(PAYLOAD)
