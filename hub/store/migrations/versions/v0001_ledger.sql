@@ -33,7 +33,7 @@ CREATE TABLE documents (
 CREATE INDEX documents_by_number ON documents (lower(printed_number));
 CREATE INDEX documents_by_time ON documents (accepted_at);
 
--- One signed object for one recipient; the id is a function of both, so it keeps them unique. Documents are answered by receipts; letters (receipts passed on, notices) are
+-- One signed object for one recipient; the id is a function of both. Documents are answered by receipts; letters (receipts passed on, notices) are
 -- not, and end as routed.
 CREATE TABLE deliveries (
     delivery_id     uuid PRIMARY KEY,
@@ -52,12 +52,12 @@ CREATE TABLE deliveries (
     next_attempt_at timestamptz,
     receipt_due_at  timestamptz,
     expires_at      timestamptz NOT NULL,
+    UNIQUE (object_id, recipient),
     CHECK ((state = 'pending') = (next_attempt_at IS NOT NULL)),
     CHECK (state = 'routed' OR receipt_due_at IS NULL)
 );
 -- A queue in a table: every state a delivery passes leaves a dead row behind.
 ALTER TABLE deliveries SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
-CREATE INDEX deliveries_by_object ON deliveries (object_id);
 CREATE INDEX deliveries_pending ON deliveries (urgency, next_attempt_at) WHERE state = 'pending';
 CREATE INDEX deliveries_awaiting_receipt ON deliveries (receipt_due_at) WHERE receipt_due_at IS NOT NULL;
 CREATE INDEX deliveries_by_end_of_life ON deliveries (expires_at)
