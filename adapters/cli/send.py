@@ -78,7 +78,7 @@ def send(
             )
             return Exit.USAGE
         if token is not None:
-            document: Envelope | bytes = token.read_bytes().strip()
+            document: Envelope | bytes = _read_bytes(token).strip()
             expected: tuple[str, ...] = ()
             if wait is Milestone.RECEIVED:
                 say(
@@ -212,13 +212,22 @@ def _read(file: Path) -> dict[str, Any]:
     from adapters.errors import Unusable
 
     try:
-        text = file.read_text()
+        text = _read_bytes(file).decode()
         described = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise Unusable(str(error), str(error), place=str(file)) from error
     if not isinstance(described, dict):
         raise Unusable("not an object", "không phải đối tượng JSON", place=str(file))
     return described
+
+
+def _read_bytes(file: Path) -> bytes:
+    from adapters.errors import Unusable
+
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise Unusable(str(error), str(error), place=str(file)) from error
 
 
 def _part(file: Path) -> dict[str, Any]:

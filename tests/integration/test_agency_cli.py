@@ -1,0 +1,312 @@
+"""`truc-agency` as its users run it, against a real broker; the tests play the hub."""
+
+import asyncio
+import base64
+import hashlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from schemas.addresses import INTAKE, RECEIPTS, SUBMIT, agency_queue
+from schemas.envelope import Envelope, read_envelope
+from schemas.identifiers import delivery_id_of
+from schemas.receipt import RECEIPT_TYP, Answer, Receipt
+from schemas.signing import identity, sign
+from tests.keys import agency_keys
+from tests.played_hub import PATIENCE_S, Axis, envelope, notice_to, now_s, open_axis, signed
+from tests.services import Broker
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+async def axis(vhost: Broker, tmp_path: Path) -> AsyncIterator[Axis]:
+    async with open_axis(vhost, tmp_path) as axis:
+        yield axis
+
+
+class Office:
+    """The agency's machine: a folder with settings, key and certificate."""
+
+    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
+        self.folder = folder
+        self.settings = settings
+
+    def write(self) -> None:
+        lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in self.settings.items())
+        (self.folder / "truc-agency.toml").write_text(lines)
+
+    @asynccontextmanager
+    async def start(self, *arguments: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "adapters",
+            *arguments,
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+    async def run(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
+        async with self.start(*arguments, **environment) as process, asyncio.timeout(PATIENCE_S * 2):
+            out, err = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, out.decode(), err.decode()
+
+
+@pytest.fixture
+def office(axis: Axis, tmp_path: Path) -> Office:
+    folder = tmp_path / "office"
+    folder.mkdir()
+    keys = agency_keys(axis.agency)
+    (folder / "key.pem").write_bytes(keys.private_key_pem)
+    (folder / "certificate.pem").write_text(keys.pem)
+    settings = {
+        "amqp_url": axis.url(axis.agency),
+        "code": axis.agency,
+        "key_file": "key.pem",
+        "certificate_file": "certificate.pem",
+        "directory_file": str(axis.directory_file),
+    }
+    office = Office(folder, settings)
+    office.write()
+    return office
+
+
+async def submitted(axis: Axis) -> Envelope:
+    body = (await axis.take(INTAKE)).body
+    payload = body.split(b".")[1]
+    read = read_envelope(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
+    assert isinstance(read, Envelope)
+    return read
+
+
+async def test_send_prints_the_id_of_what_it_has_submitted(axis, office):
+    code, out, err = await office.run(
+        "send", "--to", axis.sender, "--subject", "Về việc …", "--signer", "Lê Thị B", "--number", "12"
+    )
+
+    assert (code, err) == (0, "")
+    message = await axis.take(INTAKE)
+    assert message.correlation_id == out.strip()
+
+
+async def test_send_takes_a_description_and_the_options_overrule_it(axis, office):
+    (office.folder / "phụ lục.pdf").write_bytes(b"%PDF-1.7")
+    (office.folder / "document.toml").write_text(
+        f'to = ["{axis.sender}"]\n[doc]\nkind = "Tờ trình"\nsubject = "Cũ"\n[doc.signer]\nname = "Lê Thị B"\n'
+    )
+
+    code, _, err = await office.run("send", "document.toml", "--subject", "Mới", "--part", "phụ lục.pdf")
+
+    assert (code, err) == (0, "")
+    sent = await submitted(axis)
+    assert (sent.doc.kind, sent.doc.subject, sent.to) == ("Tờ trình", "Mới", (axis.sender,))
+    (part,) = sent.parts
+    assert (part.name, part.media_type, part.length) == ("phụ lục.pdf", "application/pdf", 8)
+    assert part.sha256 == hashlib.sha256(b"%PDF-1.7").hexdigest()
+
+
+async def test_send_says_what_is_wrong_with_a_description(axis, office):
+    code, out, err = await office.run("send", "--to", "không có", "--subject", "…", "--signer", "Lê Thị B")
+
+    assert (code, out) == (2, "")
+    assert "LỖI E502" in err
+    assert "/to/0" in err
+
+
+async def test_send_waits_for_the_receipt_and_leaves_documents_alone(axis, office):
+    waiting = signed(envelope(axis.sender, axis.agency))
+    await axis.deliver(waiting, axis.agency)
+    arguments = ("send", "--to", axis.sender, "--subject", "…", "--signer", "Lê Thị B", "--wait", "received")
+    async with office.start(*arguments) as process:
+        token = (await axis.take(INTAKE)).body
+        delivery_id = delivery_id_of(identity(token), axis.sender)
+        answer = Answer(delivery=str(delivery_id), outcome="received", at=now_s())
+        receipt = Receipt(from_=axis.sender, to=axis.agency, answers=(answer,)).to_json()
+        signer = agency_keys(axis.sender).signer
+        await axis.deliver(sign(receipt, typ=RECEIPT_TYP, signer=signer, now_s=now_s()), axis.agency)
+        _, err = await process.communicate()
+
+    assert process.returncode == 0, err
+    assert f"received {axis.sender}" in err.decode()
+    await asyncio.sleep(0.2)
+    assert (await axis.take(agency_queue(axis.agency))).body == waiting
+
+
+async def test_send_gives_up_waiting(axis, office):
+    code, out, err = await office.run(
+        "--lang",
+        "en",
+        "send",
+        "--to",
+        axis.sender,
+        "--subject",
+        "…",
+        "--signer",
+        "B",
+        "--wait",
+        "received",
+        "--timeout",
+        "0.5",
+    )
+
+    assert code == 1
+    assert len(out.strip()) == 64
+    assert f"No receipt yet from: {axis.sender}" in err
+
+
+async def test_what_could_not_be_sent_is_kept_and_sent_again_as_the_same_document(axis, office):
+    good_url = office.settings["amqp_url"]
+    office.settings["amqp_url"] = f"amqp://{axis.agency}:x@127.0.0.1:1/"
+    office.write()
+    arguments = ("send", "--to", axis.sender, "--subject", "…", "--signer", "B")
+    code, out, err = await office.run(*arguments, TRUC_AGENCY_PUBLISH_TIMEOUT_S="0.5")
+    assert (code, out) == (4, "")
+    assert "LỖI E901" in err
+
+    (kept,) = office.folder.glob("*.jws")
+    office.settings["amqp_url"] = good_url
+    office.write()
+    code, out, _ = await office.run("send", "--token", kept.name)
+
+    assert (code, out.strip()) == (0, kept.stem)
+    assert (await axis.take(INTAKE)).body == kept.read_bytes()
+
+
+async def test_listen_answers_prints_and_keeps_what_arrives(axis, office):
+    token = signed(envelope(axis.sender, axis.agency))
+    await axis.deliver(token, axis.agency)
+    await axis.deliver(notice_to(axis.agency), axis.agency)
+    (office.folder / "in").mkdir()
+
+    code, out, err = await office.run("listen", "--count", "2", "--json", "--into", "in")
+
+    assert (code, err) == (0, "")
+    document, notice = (json.loads(line) for line in out.splitlines())
+    assert (document["arrival"], document["from"], document["to"]) == ("document", axis.sender, axis.agency)
+    assert (notice["arrival"], notice["codes"]) == ("notice", ["E404"])
+    assert (office.folder / "in" / f"{document['delivery']}.jws").read_bytes() == token
+    assert json.loads((office.folder / "in" / f"{document['delivery']}.json").read_text())["from"] == axis.sender
+    assert len(list((office.folder / "in").iterdir())) == 4
+    assert (await axis.take_receipt()).answers[0].outcome == "received"
+
+
+async def test_listen_hands_over_once_across_runs(axis, office):
+    await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency, times=2)
+
+    first = await office.run("listen", "--for", "3")
+    second = await office.run("listen", "--for", "2")
+
+    assert (first[0], len(first[1].splitlines())) == (0, 1)
+    assert (second[0], second[1]) == (0, "")
+    assert await axis.waiting(RECEIPTS) >= 1
+    assert await axis.is_empty(agency_queue(axis.agency))
+
+
+async def test_one_line_stays_one_line_whatever_the_subject_holds(axis, office):
+    facts = envelope(axis.sender, axis.agency).doc.model_copy(update={"subject": "hai\ndòng\tvà \u202eđảo"})
+    await axis.deliver(signed(envelope(axis.sender, axis.agency, doc=facts)), axis.agency)
+
+    code, out, _ = await office.run("listen", "--count", "1")
+
+    assert code == 0
+    (line,) = out.splitlines()
+    assert "hai dòng và  đảo" in line
+
+
+async def test_listen_ends_in_order_at_sigterm(axis, office):
+    await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency)
+    async with office.start("listen") as process:
+        assert process.stdout is not None
+        await asyncio.wait_for(process.stdout.readline(), PATIENCE_S)
+        process.send_signal(signal.SIGTERM)
+        _, err = await process.communicate()
+
+    assert (process.returncode, err) == (0, b"")
+    assert await axis.is_empty(agency_queue(axis.agency))
+
+
+async def test_each_kind_of_trouble_has_its_exit_code(axis, office):
+    good_url = office.settings["amqp_url"]
+    office.settings["amqp_url"] = axis.url(axis.agency, "sai")
+    office.write()
+    code, _, err = await office.run("listen", "--for", "5")
+    assert (code, "LỖI E403" in err) == (5, True)
+
+    office.settings["amqp_url"] = good_url
+    office.write()
+    await axis.channel.queue_delete(agency_queue(axis.agency))
+    code, _, err = await office.run("--lang", "en", "listen", "--for", "5")
+    assert (code, "ERROR A105" in err) == (6, True)
+
+    code, _, err = await office.run("listen", TRUC_AGENCY_PREFECH="5")
+    assert (code, "TRUC_AGENCY_PREFECH" in err) == (3, True)
+
+    (office.folder / "truc-agency.toml").write_text("amqp_ulr = 1")
+    code, _, err = await office.run("listen")
+    assert (code, "amqp_ulr" in err, "code: thiếu" in err) == (3, True, True)
+
+    code, _, _ = await office.run("listen", "--nonsense")
+    assert code == 2
+
+
+async def test_doctor_finds_nothing_wrong_and_leaves_no_trace(axis, office):
+    await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency)
+
+    code, out, err = await office.run("doctor", "--json")
+
+    findings = json.loads(out)
+    assert (code, err) == (0, "")
+    assert {finding["check"]: finding["state"] for finding in findings} == dict.fromkeys(
+        (
+            "settings", "key", "directory", "own-entry", "own-certificate", "clock", "guard",
+            "network", "login", "publish", "read",
+        ),
+        "pass",
+    )  # fmt: skip
+    assert await axis.waiting(INTAKE) == 0
+    assert not (await axis.take(agency_queue(axis.agency))).redelivered
+
+
+async def test_doctor_tells_missing_permissions_apart(axis, office):
+    place = f"{quote(axis.broker.vhost, safe='')}/{quote(axis.agency)}"
+    topic = {"exchange": SUBMIT, "write": "^$", "read": "^$"}
+    await asyncio.to_thread(axis.broker.manage, "PUT", f"/topic-permissions/{place}", topic)
+
+    code, out, _ = await office.run("doctor", "--json")
+
+    states = {finding["check"]: finding for finding in json.loads(out)}
+    assert code == 1
+    assert (states["publish"]["state"], states["read"]["state"]) == ("fail", "pass")
+    assert "access to topic" in states["publish"]["evidence"]
+
+
+async def test_doctor_finds_a_certificate_that_is_not_registered_and_a_dead_network(axis, office):
+    stranger = agency_keys("Z99.STRANGER")
+    (office.folder / "key.pem").write_bytes(stranger.private_key_pem)
+    (office.folder / "certificate.pem").write_text(stranger.pem)
+    office.settings["amqp_url"] = f"amqp://{axis.agency}:x@127.0.0.1:1/"
+    office.write()
+
+    code, out, _ = await office.run("doctor")
+
+    assert code == 1
+    assert "HỎNG     chứng thư trong danh mục" in out
+    assert "HỎNG     mạng" in out
+    assert "BỎ QUA   quyền gửi" in out
