@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=50, ge=1, description="Attempts after which a delivery needs a person.")
 
     agency_queue_max_messages: int = Field(default=100_000, ge=1, description="Length of an agency's queue.")
-    agency_queue_max_bytes: int = Field(default=2 * 1024**3, ge=1, description="Size of an agency's queue.")
+    agency_queue_max_bytes: int = Field(default=1024**3, ge=1, description="Size of an agency's queue.")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
     log_format: Literal["auto", "console", "json"] = Field(

@@ -17,6 +17,7 @@ from schemas.directory_file import AgencyEntry, DirectoryFile, MandateEntry, Pla
 from schemas.envelope import DocumentFacts, Envelope, Part, Signer, new_envelope
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
 from schemas.receipt import Notice, Receipt
+from schemas.signing import KeySigner
 from tests.hub_process import eventually
 
 MINISTRY, PROVINCE, DEPARTMENT, COMMUNE = "G22", "H26", "H26.01", "H26.101"
@@ -81,6 +82,9 @@ class Agencies:
         receipts: Receipts that came back to each agency.
         notices: Notices that came to each agency.
         trouble: Errors that ended a listener.
+        mute: Agencies that take documents and never answer.
+        refusing: Agencies that refuse every document for good.
+        failing: How many documents an agency will fail to process before it recovers.
     """
 
     def __init__(self, installation: Installation, folder: Path, *, amqp_url: str | None = None) -> None:
@@ -93,27 +97,55 @@ class Agencies:
         self.notices: dict[str, list[Notice]] = {}
         self.rejected: list[Rejected] = []
         self.trouble: list[AgencyError] = []
+        self.signers: dict[str, KeySigner] = {}
         self.mute: set[str] = set()
-        self._ending = AsyncExitStack()
-        self._tasks: list[asyncio.Task[None]] = []
+        self.refusing: set[str] = set()
+        self.failing: Counter[str] = Counter()
+        self._endings: dict[str, AsyncExitStack] = {}
 
     async def __aenter__(self) -> Self:
-        trust = Trust(self.installation.directory_file)
-        for code, account in self.installation.accounts.items():
-            guard = self._ending.enter_context(InboxGuard(self.folder / f"{code}.guard"))
-            signer = load_signer(account.key_file, account.certificate_file)
-            client = AgencyClient(
-                account.amqp_url, code, signer, trust, guard, confirm_timeout_s=3, connect_timeout_s=5
-            )
-            self.clients[code] = await self._ending.enter_async_context(client)
-            self._tasks.append(asyncio.create_task(self._listen(code, client)))
+        for code in self.installation.accounts:
+            await self.join(code)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._ending.aclose()
+        for code in list(self._endings):
+            await self.leave(code)
+
+    async def join(self, code: str) -> None:
+        """Start the adapter of an endpoint."""
+        account = self.installation.accounts[AgencyCode(code)]
+        ending = AsyncExitStack()
+        guard = ending.enter_context(InboxGuard(self.folder / f"{code}.guard"))
+        self.signers[code] = load_signer(account.key_file, account.certificate_file)
+        client = AgencyClient(
+            account.amqp_url,
+            code,
+            self.signers[code],
+            Trust(self.installation.directory_file),
+            guard,
+            confirm_timeout_s=3,
+            connect_timeout_s=5,
+        )
+        self.clients[code] = await ending.enter_async_context(client)
+        listening = asyncio.create_task(self._listen(code, client))
+
+        async def end() -> None:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+        ending.push_async_callback(end)
+        self._endings[code] = ending
+
+    async def leave(self, code: str) -> None:
+        """Stop the adapter of an endpoint; what it has not answered goes back to its queue."""
+        await self._endings.pop(code).aclose()
+
+    async def restart(self, code: str) -> None:
+        """Stop the adapter of an endpoint, if it runs, and start it again."""
+        if code in self._endings:
+            await self.leave(code)
+        await self.join(code)
 
     async def _listen(self, code: str, client: AgencyClient) -> None:
         """Listen for ever; what a broken connection interrupts is answered when it comes again."""
@@ -129,6 +161,13 @@ class Agencies:
         match arrival:
             case Delivery() if code in self.mute:
                 return
+            case Delivery() if code in self.refusing:
+                await self.clients[code].receipt(
+                    arrival, "refused", code="SAI-NOI-NHAN", detail="Không thuộc thẩm quyền"
+                )
+            case Delivery() if self.failing[code] > 0:
+                self.failing[code] -= 1
+                await self.clients[code].receipt(arrival, "failed", code="DIA-DAY", detail="Đĩa đầy")
             case Delivery():
                 async with arrival:
                     self.handed_over[arrival.delivery_id] += 1

@@ -133,6 +133,14 @@ async def run_sql(url: str, *statements: str) -> None:
         await connection.close()
 
 
+async def ask_sql(url: str, query: str) -> list[asyncpg.Record]:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetch(query)
+    finally:
+        await connection.close()
+
+
 @contextmanager
 def _rabbitmq_container() -> Iterator[Broker]:
     from testcontainers.core.container import DockerContainer
