@@ -21,15 +21,14 @@ SCHEMAS = stage.EXAMPLES.parent
 MODELS = {"document": Envelope, "receipt": Receipt, "notice": Notice}
 SCHEMA_NAMES = {"document": "envelope", "receipt": "receipt", "notice": "notice", "directory": "directory"}
 
-ONLY_THE_RUNNING_HUB = dict.fromkeys(
-    [
-        *("E409", "E603", "N604"),
-        *("E801", "E802", "E803", "E804", "E805", "E806", "E807", "E808", "E809"),
-        *("E901", "E902", "E903"),
-    ],
-    "tests/journeys/test_codes_of_the_running_hub.py",
-)
-"""Codes that need a ledger, a broker or a failure, each with the test that must show it."""
+_JOURNEY = "journeys/test_codes_of_the_running_hub.py"
+ONLY_THE_RUNNING_HUB = {
+    **dict.fromkeys(["E409", "E603", "N604", "E903"], _JOURNEY),
+    **dict.fromkeys([f"E80{number}" for number in range(1, 10)], _JOURNEY),
+    "E901": "integration/test_agency_cli.py",
+    "E902": "unit/core/test_decide_steps.py",
+}
+"""Codes that need a ledger, a broker or a failure, each with the test that shows it."""
 
 VALID = sorted((stage.EXAMPLES / "valid").glob("*.json"))
 SUBMITTED = [path for path in VALID if path.name.startswith(("document", "receipt"))]
@@ -90,6 +89,13 @@ def test_every_code_has_an_example_or_needs_the_running_hub():
 
     assert CATALOGUE.keys() == shown | ONLY_THE_RUNNING_HUB.keys()
     assert not shown & ONLY_THE_RUNNING_HUB.keys()
+
+
+@pytest.mark.parametrize("code", ONLY_THE_RUNNING_HUB)
+def test_a_code_of_the_running_hub_stands_in_the_test_that_shows_it(code):
+    tests = Path(__file__).parents[2]
+
+    assert code in (tests / ONLY_THE_RUNNING_HUB[code]).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", SUBMITTED, ids=by_name)
