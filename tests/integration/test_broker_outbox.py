@@ -3,8 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -15,6 +13,7 @@ from hub.core.trouble import Unavailable
 from schemas.addresses import DEAD, agency_queue, tier_exchange
 from schemas.identifiers import AgencyCode
 from tests.contract.outbox_contract import EXCHANGE, HERE, NOWHERE, THERE, OutboxContract, posting
+from tests.faults.proxy import Proxy
 from tests.integration.broker_fixtures import (
     OWN_QUEUE_COMMUNE,
     PROVINCE,
@@ -145,23 +144,35 @@ async def test_an_exchange_that_the_user_may_not_write_to_is_refused(vhost):
 
 
 async def test_more_than_may_be_in_flight_are_published_all_the_same(vhost, outbox):
+    await outbox.ready()
     count = 5 * MAX_UNCONFIRMED
+    peak = 0
+
+    async def watch() -> None:
+        nonlocal peak
+        while True:
+            peak = max(peak, *(len(lane._channel.confirmations) for lane in outbox._lanes))
+            await asyncio.sleep(0)
+
+    watching = asyncio.create_task(watch())
     outcomes = await outbox.publish([posting(HERE, b"%d" % number, document=number) for number in range(count)])
+    watching.cancel()
 
     assert Counter(outcomes) == {"routed": count}
     assert len(await bodies_in(vhost, HERE)) == count
+    assert peak <= MAX_UNCONFIRMED
 
 
 async def test_confirms_that_never_come_leave_everything_unsure_in_time(vhost, outbox):
     """However much there was to publish, it takes one timeout; the next one has a new connection."""
-    async with Proxy.to(vhost.amqp_url) as proxy, connection(proxy.url) as hub:
+    async with Proxy(vhost.amqp_url) as proxy, connection(proxy.url) as hub:
         outbox = Outbox(hub, confirm_timeout_s=1)
         await outbox.ready()
-        proxy.swallow_answers()
+        proxy.hole = "confirms"
         began = asyncio.get_running_loop().time()
         outcomes = await outbox.publish([posting(HERE, document=number) for number in range(3000)])
         took_s = asyncio.get_running_loop().time() - began
-        proxy.pass_answers()
+        proxy.hole = "nothing"
         await outbox.ready()
 
         assert Counter(outcomes) == {"unsure": 3000}
@@ -170,15 +181,15 @@ async def test_confirms_that_never_come_leave_everything_unsure_in_time(vhost, o
 
 
 async def test_a_connection_that_breaks_in_mid_flight_leaves_everything_unsure(vhost, outbox):
-    async with Proxy.to(vhost.amqp_url) as proxy, connection(proxy.url) as hub:
+    async with Proxy(vhost.amqp_url) as proxy, connection(proxy.url) as hub:
         outbox = Outbox(hub)
         await outbox.ready()
-        proxy.swallow_answers()
+        proxy.hole = "confirms"
         publishing = asyncio.create_task(outbox.publish([posting(HERE)] * 100))
         await asyncio.sleep(0.3)
         proxy.cut()
         outcomes = await asyncio.wait_for(publishing, 5)
-        proxy.pass_answers()
+        proxy.hole = "nothing"
         await outbox.ready()
 
         assert set(outcomes) == {"unsure"}
@@ -262,56 +273,3 @@ async def _until_ready(outbox: Outbox) -> None:
                 return await outbox.ready()
             except Unavailable:
                 await asyncio.sleep(0.1)
-
-
-class Proxy:
-    """A TCP proxy in front of the broker that can swallow its answers."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
-        self._answering = True
-        self._writers: set[asyncio.StreamWriter] = set()
-        self.url = ""
-
-    @classmethod
-    @asynccontextmanager
-    async def to(cls, url: str) -> AsyncIterator["Proxy"]:
-        parts = urlsplit(url)
-        proxy = cls(parts.hostname or "", parts.port or 5672)
-        async with await asyncio.start_server(proxy._accept, "127.0.0.1", 0) as server:
-            credentials = parts.netloc.rpartition("@")[0]
-            port = server.sockets[0].getsockname()[1]
-            proxy.url = parts._replace(netloc=f"{credentials}@127.0.0.1:{port}").geturl()
-            try:
-                yield proxy
-            finally:
-                proxy.cut()
-                await asyncio.sleep(0.1)
-
-    def swallow_answers(self) -> None:
-        self._answering = False
-
-    def pass_answers(self) -> None:
-        self._answering = True
-
-    def cut(self) -> None:
-        for writer in self._writers:
-            writer.transport.abort()
-        self._writers.clear()
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        broker_reader, broker_writer = await asyncio.open_connection(*self._target)
-        self._writers |= {writer, broker_writer}
-        await asyncio.gather(
-            self._forward(reader, broker_writer, answers=False), self._forward(broker_reader, writer, answers=True)
-        )
-
-    async def _forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, answers: bool) -> None:
-        deaf = False
-        with suppress(OSError):
-            while data := await source.read(65536):
-                deaf = deaf or (answers and not self._answering)  # an answer with a hole in it is none
-                if not deaf:
-                    sink.write(data)
-                    await sink.drain()
-        sink.close()
