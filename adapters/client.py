@@ -85,7 +85,7 @@ class Submitted:
     """
 
     document_id: DocumentId
-    token: bytes
+    token: bytes = field(repr=False)
 
 
 @dataclass(slots=True, eq=False)
