@@ -153,7 +153,9 @@ async def _apply(amqp_url: str, management_url: str, directory: Directory, passw
         wanted = desired(directory)
         steps = [step for step in plan(wanted, await management.topology()) if not isinstance(step.item, User)]
         # Users anew each time: the broker may know them with a password from another installation.
-        await management.apply([*steps, *map(Step, wanted.users)], passwords={str(code): password for code, password in passwords.items()})
+        await management.apply(
+            [*steps, *map(Step, wanted.users)], passwords={str(code): password for code, password in passwords.items()}
+        )
 
 
 def _passwords(folder: Path, directory: Directory) -> dict[AgencyCode, str]:

@@ -76,7 +76,12 @@ async def run(settings: Settings, loops: Collection[Loop], stop: asyncio.Event) 
 
 
 async def keep_turning(
-    name: str, turn: Callable[[], Awaitable[int]], stop: asyncio.Event, *, pause_s: float = 0.0
+    name: str,
+    turn: Callable[[], Awaitable[int]],
+    stop: asyncio.Event,
+    *,
+    pause_s: float = 0.0,
+    store_is_back: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Turn a loop until told to stop; trouble is logged and waited out, ever longer up to five seconds.
 
@@ -85,6 +90,8 @@ async def keep_turning(
         turn: One turn; returns how many things it settled.
         stop: Ends the loop after the turn it is in.
         pause_s: Wait after a turn that settled nothing; a loop that waits by itself needs none.
+        store_is_back: Returns when the database answers again. What a loop had taken was given back when it went, and
+            the broker counts that: to take again before would spend the few returns that a message has.
     """
     trouble_pause_s = _MIN_PAUSE_S
     while not stop.is_set():
@@ -97,6 +104,8 @@ async def keep_turning(
             log.warning("loop.trouble", loop=name, part=part, reason=str(trouble), again_in_s=trouble_pause_s)
             await _pause(trouble_pause_s, stop)
             trouble_pause_s = min(trouble_pause_s * 2, _MAX_PAUSE_S)
+            if part == "database" and store_is_back is not None:
+                await store_is_back()
             continue
         trouble_pause_s = _MIN_PAUSE_S
         if settled:
@@ -220,8 +229,13 @@ async def _turn_all(parts: _Parts, health: Health, stop: asyncio.Event) -> None:
     """Keep the directory and turn the loops, from the moment the database can be used until told to stop."""
     await _until_ready(parts.pool, stop)
     keeping = asyncio.create_task(parts.keeper.run())
+
+    async def store_is_back() -> None:
+        await _until_ready(parts.pool, stop)
+
     loops = [
-        _guarded(name, keep_turning(name, turn, stop, pause_s=pause_s), health) for name, turn, pause_s in parts.turns
+        _guarded(name, keep_turning(name, turn, stop, pause_s=pause_s, store_is_back=store_is_back), health)
+        for name, turn, pause_s in parts.turns
     ]
     try:
         await asyncio.gather(stop.wait(), *loops)

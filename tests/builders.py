@@ -80,10 +80,17 @@ def refuse(body: bytes = b"a.b.c", *, signer: str = SENDER, code: str = "E404", 
 
 
 def park(
-    body: bytes = b"not a token", *, code: str = "E102", tell: str | None = None, message_id: str | None = None
+    body: bytes = b"not a token",
+    *,
+    code: str = "E102",
+    tell: str | None = None,
+    message_id: str | None = None,
+    redelivered: bool = False,
 ) -> Park:
     """Park a submission that nobody is proven to have made."""
-    submission = Submission(body=body, user=SENDER, routing_key=f"document.{SENDER}", message_id=message_id)
+    submission = Submission(
+        body=body, user=SENDER, routing_key=f"document.{SENDER}", message_id=message_id, redelivered=redelivered
+    )
     return Park(submission, (Problem(code),), AgencyCode(tell) if tell else None)
 
 

@@ -1,6 +1,6 @@
 """What the hub itself sends: its signed notices, and the receipts that it passes on unchanged."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -9,10 +9,12 @@ from hub.core.verdict import Park, Refuse
 from schemas.identifiers import HUB, AgencyCode, DeliveryId, DocumentId, delivery_id_of
 from schemas.receipt import NOTICE_TYP, Notice, NoticeKind, NoticeProblem
 from schemas.refusal import CATALOGUE, Problem
-from schemas.signing import Signer, identity, sign
+from schemas.signing import MAX_TOKEN_BYTES, Signer, identity, sign
 
 LETTER_LIFETIME: Final = timedelta(days=30)
 _MAX_PROBLEMS: Final = 200
+_MAX_PROBLEM_BYTES: Final = MAX_TOKEN_BYTES // 2
+"""Base64 adds a third, the other members of a notice are small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,21 @@ def write_notice(
         document=document_id,
         recipient=recipient,
         at=int(now.timestamp()),
-        problems=tuple(_explain(problem) for problem in problems[:_MAX_PROBLEMS]),
+        problems=tuple(_as_many_as_fit(problems)),
     )
     token = sign(notice.to_json(), typ=NOTICE_TYP, signer=signer, now_s=int(now.timestamp()))
     return Letter(identity(token), NOTICE_TYP, token, HUB, to, now + LETTER_LIFETIME)
+
+
+def _as_many_as_fit(problems: Sequence[Problem]) -> Iterator[NoticeProblem]:
+    """Explain problems until the notice is full: the first always, the rest within the size of a signed object."""
+    room = _MAX_PROBLEM_BYTES
+    for problem in problems[:_MAX_PROBLEMS]:
+        explained = _explain(problem)
+        room -= len(explained.to_json())
+        if room < 0:
+            return
+        yield explained
 
 
 def _explain(problem: Problem) -> NoticeProblem:

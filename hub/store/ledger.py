@@ -367,7 +367,10 @@ RETURNING parked_id
 
 
 async def _park(connection: Connection, parked: Sequence[PutAside], actor: Actor, entries: Entries) -> None:
-    """Put submissions aside."""
+    """Put submissions aside, but for what the broker repeats of documents that were answered before."""
+    repeated = [_claimed(park) for park, _ in parked if park.submission.redelivered]
+    answered = await _accepted(connection, repeated)
+    parked = [item for item in parked if not (item[0].submission.redelivered and _claimed(item[0]) in answered)]
     if not parked:
         return
     first = {parked_id_of(park.submission): (park, notice) for park, notice in reversed(parked)}
@@ -386,6 +389,10 @@ async def _park(connection: Connection, parked: Sequence[PutAside], actor: Actor
         )
         if notice is not None:
             entries.post(notice)
+
+
+def _claimed(park: Park) -> DocumentId:
+    return identity(park.submission.body)
 
 
 def parked_id_of(submission: Submission) -> bytes:

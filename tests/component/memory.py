@@ -23,6 +23,7 @@ from hub.reconcile import Deadline
 from hub.returns import Return
 from schemas.envelope import ENVELOPE_TYP, URGENCIES
 from schemas.identifiers import DeliveryId, DocumentId
+from schemas.signing import identity
 
 
 @dataclass(slots=True)
@@ -347,6 +348,8 @@ class MemoryLedger:
 
     def _park(self, park: Park, notice: Letter | None, now: datetime) -> None:
         submission = park.submission
+        if submission.redelivered and identity(submission.body) in self.documents:
+            return
         parts = (submission.user or "", submission.routing_key, submission.message_id or "")
         key = hashlib.sha256("\0".join(parts).encode() + b"\0" + submission.body).digest()
         if key in self.parked:

@@ -172,6 +172,18 @@ class IntakeContract:
         [notice] = await letters(store, NOTICE_TYP)
         assert notice.delivery.recipient == SENDER
 
+    @pytest.mark.parametrize(("redelivered", "expected"), [(True, 0), (False, 1)])
+    async def test_what_the_broker_repeats_too_late_of_an_accepted_document_is_not_put_aside(
+        self, store: Store, redelivered: bool, expected: int
+    ):
+        """A day after the commit the same bytes would be too old; the broker's repetition of them is no news."""
+        accept = a.accept()
+        await take_over(store, accept)
+        late = a.park(accept.token, code="E601", tell=SENDER, redelivered=redelivered)
+        await store.ledger.record([a.decided(late)], LATER)
+        assert await store.parked() == expected
+        assert len(await letters(store, NOTICE_TYP)) == expected
+
     async def test_mixed_batch_written_twice_leaves_the_same_rows(self, store: Store):
         batch = [
             a.decided(verdict) for verdict in (a.accept(), a.refuse(redelivered=True), a.park(tell=SENDER), a.accept())
