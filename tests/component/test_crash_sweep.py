@@ -148,9 +148,9 @@ SCENARIOS = [
 
 async def _points_of(scenario: Scenario) -> list[str]:
     effects = Effects()
-    world = World(effects)
-    await scenario(world)
-    world.check_the_books()
+    with World(effects) as world:
+        await scenario(world)
+        world.check_the_books()
     return effects.points
 
 
@@ -160,13 +160,13 @@ async def test_a_death_at_any_point_loses_nothing_and_doubles_nothing(
 ) -> None:
     points = await _points_of(scenario)
     for index, name in enumerate(points):
-        world = World(Effects(die_at=index))
-        try:
-            await scenario(world)
-            world.check_the_books()
-        except AssertionError as error:
-            raise AssertionError(f"died at point {index}, {name}: {error}") from error
-        assert world.deaths == 1, f"point {index}, {name}, was not reached"
+        with World(Effects(die_at=index)) as world:
+            try:
+                await scenario(world)
+                world.check_the_books()
+            except AssertionError as error:
+                raise AssertionError(f"died at point {index}, {name}: {error}") from error
+            assert world.deaths == 1, f"point {index}, {name}, was not reached"
     record_testsuite_property(f"crash points of {scenario.__name__}", len(points))
 
 
@@ -176,9 +176,9 @@ async def test_two_deaths_lose_nothing_and_double_nothing(scenario: Scenario) ->
     chance = random.Random(20261123)
     for _ in range(40):
         first, gap = chance.randrange(len(points)), chance.randrange(1, 12)
-        world = World(Effects(die_at=first), second_death_after=gap)
-        await scenario(world)
-        world.check_the_books()
+        with World(Effects(die_at=first), second_death_after=gap) as world:
+            await scenario(world)
+            world.check_the_books()
 
 
 async def test_the_sweep_visits_every_effect_that_a_loop_may_use() -> None:
@@ -235,13 +235,15 @@ async def test_the_sweep_notices_a_loop_with_the_effects_in_the_wrong_order(wron
     effects = Effects()
     # Without a deadline for receipts nothing would make a lost message good again.
     policy = replace(POLICY, receipt_deadline_s=10**9)
-    await three_recipients(World(effects, policy=policy, **wrong))
+    with World(effects, policy=policy, **wrong) as world:
+        await three_recipients(world)
     losses = 0
     for index in range(len(effects.points)):
-        try:
-            await three_recipients(World(Effects(die_at=index), policy=policy, **wrong))
-        except AssertionError:
-            losses += 1
+        with World(Effects(die_at=index), policy=policy, **wrong) as world:
+            try:
+                await three_recipients(world)
+            except AssertionError:
+                losses += 1
     assert losses > 0
 
 
@@ -249,6 +251,8 @@ async def test_the_right_loops_need_no_deadline_to_survive_a_death() -> None:
     """The counterpart: with the effects in order, no reconciling is needed after the death of a hub process."""
     effects = Effects()
     policy = replace(POLICY, receipt_deadline_s=10**9)
-    await three_recipients(World(effects, policy=policy))
+    with World(effects, policy=policy) as world:
+        await three_recipients(world)
     for index in range(len(effects.points)):
-        await three_recipients(World(Effects(die_at=index), policy=policy))
+        with World(Effects(die_at=index), policy=policy) as world:
+            await three_recipients(world)

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -16,6 +18,13 @@ from tests.component.memory import MemoryInbox, MemoryLedger
 from tests.component.world import World
 
 
+@pytest.fixture
+def enter() -> Iterator[Callable[[World], World]]:
+    """Close the worlds that a test has made."""
+    with ExitStack() as ending:
+        yield ending.enter_context
+
+
 class StaleDirectories:
     """The database has not confirmed the directory for too long."""
 
@@ -23,8 +32,8 @@ class StaleDirectories:
         raise Stale("not confirmed for 61 s")
 
 
-async def test_a_stale_directory_stops_the_taking_and_settles_nothing() -> None:
-    world = World(Effects())
+async def test_a_stale_directory_stops_the_taking_and_settles_nothing(enter: Callable[[World], World]) -> None:
+    world = enter(World(Effects()))
     world.submit(world.token(world.envelope()))
     await world.agencies_submit()
     inbox = MemoryInbox(world.broker, addresses.INTAKE)
@@ -46,8 +55,8 @@ class ChokingLedger(MemoryLedger):
         return await super().record(decisions, now)
 
 
-async def test_what_the_database_cannot_hold_is_parked_and_its_batch_goes_on() -> None:
-    world = World(Effects())
+async def test_what_the_database_cannot_hold_is_parked_and_its_batch_goes_on(enter: Callable[[World], World]) -> None:
+    world = enter(World(Effects()))
     world.ledger = ChokingLedger()
     good = [world.submit(world.token(world.envelope()), message_id="1")]
     bad = world.envelope()
@@ -59,8 +68,8 @@ async def test_what_the_database_cannot_hold_is_parked_and_its_batch_goes_on() -
     assert [park.problems[0].code for park in world.ledger.parked.values()] == ["E902"]
 
 
-async def test_a_check_that_fails_parks_that_submission_only() -> None:
-    world = World(Effects())
+async def test_a_check_that_fails_parks_that_submission_only(enter: Callable[[World], World]) -> None:
+    world = enter(World(Effects()))
     good = world.submit(world.token(world.envelope()), message_id="1")
     world.submit(world.token(world.envelope(to=("children:H26",))), message_id="2")
     world.directory = replace(world.directory, children={"H26": ("H26.99",)})  # names an agency that is not there

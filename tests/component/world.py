@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
+from adapters.inbox_guard import HandedOver, InboxGuard
 from hub.core.delivery import STATES
 from hub.core.directory import Directory, snapshot
 from hub.core.policy import Policy
@@ -27,7 +28,7 @@ from schemas.directory_file import AgencyEntry, CertificateEntry, DirectoryFile
 from schemas.envelope import ENVELOPE_TYP, DocumentFacts, Envelope, Signer, new_envelope, read_envelope
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId, delivery_id_of, identity_of
 from schemas.receipt import RECEIPT_TYP, Answer, Outcome, Receipt
-from schemas.signing import KeySigner, sign, verify
+from schemas.signing import KeySigner, Verified, sign, verify
 from tests.component.effects import Effectful, Effects, ProcessDied
 from tests.component.memory import MemoryBroker, MemoryDeadInbox, MemoryInbox, MemoryLedger, MemoryOutbox
 from tests.keys import make_certificate
@@ -74,7 +75,7 @@ class World:
     now: datetime = START
     broker: MemoryBroker = field(default_factory=MemoryBroker)
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
-    guards: dict[AgencyCode, set[DeliveryId]] = field(default_factory=dict)
+    guards: dict[AgencyCode, InboxGuard] = field(default_factory=dict)
     handed: list[Handed] = field(default_factory=list)
     arrived: Counter[tuple[AgencyCode, DeliveryId]] = field(default_factory=Counter)
     letters: Counter[tuple[AgencyCode, DeliveryId]] = field(default_factory=Counter)
@@ -100,7 +101,8 @@ class World:
         self.broker.declare(addresses.DEAD)
         for agency in agencies:
             self.broker.bind(addresses.tier_exchange(agency.tier), agency.code, addresses.agency_queue(agency.code))
-            self.guards[agency.code] = set()
+            # The real guard; in memory, as this world's files outlive every process in it.
+            self.guards[agency.code] = InboxGuard.unsafe_in_memory()
 
     # What the agencies do
 
@@ -147,29 +149,42 @@ class World:
                 self.effects.point("after agency.acknowledge")
         return count
 
-    async def _receive(self, code: AgencyCode, guard: set[DeliveryId], body: bytes) -> None:
+    async def _receive(self, code: AgencyCode, guard: InboxGuard, body: bytes) -> None:
         self.effects.point("after agency.take")
         delivery_id = delivery_id_of(identity_of(body[: body.rfind(b".")]), code)
         verified = verify(body, typ=ENVELOPE_TYP, keys=self.directory.keys, now_s=int(self.now.timestamp()))
-        if getattr(verified, "typ", None) != ENVELOPE_TYP:
+        if not isinstance(verified, Verified):
             self.letters[code, delivery_id] += 1
             return
         self.arrived[code, delivery_id] += 1
         outcome = self.answers(code, self.arrived[code, delivery_id])
         if outcome is None:
             return
-        if outcome == "received" and delivery_id not in guard:
-            # One step: the application stores what it is handed together with the id, as the guard asks.
+        if outcome == "received" and not isinstance(await guard.begin(delivery_id, self.now), HandedOver):
+            self.effects.point("after agency.guard.begin")
+            # One step: the application keeps what it is handed and its mark together, as the guard asks it to.
             self.handed.append(Handed(code, delivery_id))
-            guard.add(delivery_id)
+            await guard.settle({delivery_id: HandedOver(b"")}, self.now)
             self.effects.point("after agency.hand_over")
         envelope = read_envelope(verified.payload)
+        assert isinstance(envelope, Envelope)
         answer = Answer(delivery=str(delivery_id), outcome=outcome, at=int(self.now.timestamp()))
         receipt = Receipt(from_=code, to=envelope.from_, answers=(answer,))
         token = sign(receipt.to_json(), typ=RECEIPT_TYP, signer=self.keys[code], now_s=int(self.now.timestamp()))
         key = addresses.submit_key("receipt", code)
         self.broker.publish(addresses.SUBMIT, Submission(token, code, key))
         self.effects.point("after agency.receipt")
+
+    def close(self) -> None:
+        """Let the guards' threads end."""
+        for guard in self.guards.values():
+            guard.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # What the hub does
 
