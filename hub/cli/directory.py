@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from hub.core.directory import Directory
-    from hub.core.directory_change import Changes, Finding
+    from hub.core.directory_change import Changes
+    from hub.core.directory_check import Finding
     from hub.store.directory import DirectoryStore
     from schemas.directory_file import DirectoryFile
     from schemas.signing import KeyRecord
@@ -72,7 +73,8 @@ def import_(
     as_json: AsJson = False,
 ) -> None:
     """Enter the entries of a file; what the file does not name stays. Exits 1 on errors, with nothing entered."""
-    from hub.core.directory_change import check, check_repeats, diff, merged
+    from hub.core.directory_change import diff, merged
+    from hub.core.directory_check import check, check_repeats
 
     wanted, trusted = _read(file), _read_anchors(anchors)
     with reporting():
@@ -136,7 +138,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Find what is wrong with a directory; exits 1 when there are errors."""
-    from hub.core.directory_change import check as find
+    from hub.core.directory_check import check as find
 
     trusted = _read_anchors(anchors)
     with reporting():

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from hub.core.directory import in_charge_of, snapshot
-from hub.core.directory_change import check, diff
+from hub.core.directory_change import diff
+from hub.core.directory_check import check
 from hub.dev.country import COMMUNES, country, demo_country, shipped
 from schemas.addresses import TIERS
 from schemas.directory_file import DirectoryFile

@@ -6,7 +6,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from hub.core.directory_change import check, check_chain
+from hub.core.certificate_chain import check_chain
+from hub.core.directory_check import check
 from hub.dev.country import demo_country
 from hub.dev.pki import NOTE, Authority, certificate_file, equip, key_file
 from schemas.directory_file import CertificateEntry, DirectoryFile, key_record

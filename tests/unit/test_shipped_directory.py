@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hub.core.directory import snapshot
-from hub.core.directory_change import check
+from hub.core.directory_check import check
 from schemas.directory_file import DirectoryFile, start_of
 
 FILE = Path(__file__).parents[2] / "hub" / "data" / "vietnam-2025.json"

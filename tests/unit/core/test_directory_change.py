@@ -8,7 +8,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from hub.core.directory_change import Finding, check, check_chain, check_repeats, diff, merged
+from hub.core.certificate_chain import check_chain
+from hub.core.directory_change import diff, merged
+from hub.core.directory_check import Finding, check, check_repeats
 from schemas.directory_file import AgencyEntry, CertificateEntry, DirectoryFile, MandateEntry, PlatformEntry
 from schemas.signing import PrivateKey
 
