@@ -174,12 +174,14 @@ class SnapshotKeeper:
         self._confirmed_at_s = began_s
 
     async def run(self) -> NoReturn:
-        """Refresh for ever; while the database is away the snapshot only grows older."""
+        """Refresh for ever; while the database is away, or holds what cannot be read, the snapshot only grows older."""
         while True:
             try:
                 await self.refresh()
             except Unavailable as trouble:
                 _log.warning("directory.not_confirmed", reason=str(trouble))
+            except Exception:  # noqa: BLE001 - what a newer version has entered ages like what nobody confirms
+                _log.exception("directory.unreadable")
             await asyncio.sleep(self._refresh_s)
 
     def _build(self, file: DirectoryFile, epoch: int, now: datetime) -> Directory:

@@ -12,7 +12,9 @@ from hub.store import directory as directory_module
 from hub.store.directory import DirectoryStore, SnapshotKeeper
 from hub.store.pool import open_pool
 from schemas.directory_file import AgencyEntry, DirectoryFile, MandateEntry, PlatformEntry
+from tests.hub_process import eventually
 from tests.keys import agency_keys
+from tests.services import run_sql
 
 NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 H26 = AgencyEntry(
@@ -165,6 +167,22 @@ async def test_snapshot_changes_with_the_day_in_vietnam(store):
     assert "H26.01" in keeper.current().agencies
     await keeper.refresh()
     assert "H26.01" not in keeper.current().agencies
+
+
+async def test_keeper_goes_on_after_entries_that_it_cannot_read(store, database_url):
+    """A newer version of the hub may have written them; once they are mended, nobody has to restart anything."""
+    await enter(store, FILE)
+    await run_sql(database_url, "UPDATE directory_agencies SET tier = 'galaxy' WHERE code = 'H26'")
+    keeper = SnapshotKeeper(store, max_age_s=60, refresh_s=0.02)
+    keeping = asyncio.create_task(keeper.run())
+    await asyncio.sleep(0.3)
+    with pytest.raises(Stale):
+        keeper.current()
+    await run_sql(database_url, "UPDATE directory_agencies SET tier = 'ministry-province' WHERE code = 'H26'")
+    await eventually(lambda: keeper._snapshot is not None, 10)
+    assert keeper.current().agencies["H26"].tier == "ministry-province"
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
 
 
 async def test_certificate_is_parsed_once(store, monkeypatch):
