@@ -44,6 +44,12 @@ LOOPS: Final[tuple[Loop, ...]] = get_args(Loop)
 
 _MIN_PAUSE_S: Final = 0.1
 _MAX_PAUSE_S: Final = 5.0
+_MAX_TROUBLE_PAUSE_S: Final = 120.0
+"""What is taken and given back is counted by the broker, which puts a message aside after twenty times. The waits
+between them add up to more than twenty minutes, so that a person can act first."""
+
+_GIVES_NOTHING_BACK: Final = ("broker", "directory")
+"""Parts without which a loop does not take anything in the first place."""
 
 log = structlog.get_logger("truc")
 
@@ -83,7 +89,7 @@ async def keep_turning(
     pause_s: float = 0.0,
     store_is_back: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
-    """Turn a loop until told to stop; trouble is logged and waited out, ever longer up to five seconds.
+    """Turn a loop until told to stop; trouble is logged and waited out, ever longer while turn after turn fails.
 
     Args:
         name: What the loop is called in logs and metrics.
@@ -103,7 +109,8 @@ async def keep_turning(
             metrics.TROUBLES.labels(name, part).inc()
             log.warning("loop.trouble", loop=name, part=part, reason=str(trouble), again_in_s=trouble_pause_s)
             await _pause(trouble_pause_s, stop)
-            trouble_pause_s = min(trouble_pause_s * 2, _MAX_PAUSE_S)
+            longest_s = _MAX_PAUSE_S if part in _GIVES_NOTHING_BACK else _MAX_TROUBLE_PAUSE_S
+            trouble_pause_s = min(trouble_pause_s * 2, longest_s)
             if part == "database" and store_is_back is not None:
                 await store_is_back()
             continue
@@ -234,7 +241,7 @@ async def _turn_all(parts: _Parts, health: Health, stop: asyncio.Event) -> None:
         await _until_ready(parts.pool, stop)
 
     loops = [
-        _guarded(name, keep_turning(name, turn, stop, pause_s=pause_s, store_is_back=store_is_back), health)
+        keep_turning(name, _guarded(name, turn, health), stop, pause_s=pause_s, store_is_back=store_is_back)
         for name, turn, pause_s in parts.turns
     ]
     try:
@@ -257,13 +264,25 @@ async def _until_ready(pool: Pool, stop: asyncio.Event) -> None:
             return
 
 
-async def _guarded(name: str, loop: Awaitable[None], health: Health) -> None:
-    """Let a defect in one loop end that loop only, loudly: `/livez` asks for a restart."""
-    try:
-        await loop
-    except Exception as error:
-        health.ended[name] = f"ended by {type(error).__name__}"
-        log.exception("loop.ended", loop=name)
+def _guarded(name: str, turn: Callable[[], Awaitable[int]], health: Health) -> Callable[[], Awaitable[int]]:
+    """Make a defect in a turn a trouble of that loop alone, loudly: `/livez` asks for a restart until a turn succeeds.
+
+    A loop that ended instead would keep what it has taken from every other process.
+    """
+
+    async def guarded() -> int:
+        try:
+            settled = await turn()
+        except Trouble:
+            raise
+        except Exception as error:
+            health.ended[name] = f"ended by {type(error).__name__}"
+            log.exception("loop.ended", loop=name)
+            raise Trouble(f"unexpected {type(error).__name__}") from error
+        health.ended.pop(name, None)
+        return settled
+
+    return guarded
 
 
 async def _pause(seconds: float, stop: asyncio.Event) -> None:

@@ -198,8 +198,12 @@ WHERE has_table_privilege('ledger', privilege)
 """
 
 
+# Whether this is a standby, or a primary that was told to take no changes; our own transaction is one by itself.
+_READ_ONLY: Final = "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean"
+
+
 async def ready(pool: Pool) -> None:
-    """Check that the database answers, has the tables of this version, and protects the ledger from the hub.
+    """Check that the database answers, takes changes, has the tables of this version, and protects the ledger.
 
     Raises:
         Unavailable: When one of these does not hold; the message says what to do.
@@ -212,6 +216,8 @@ async def ready(pool: Pool) -> None:
                 f"the tables are at revision {revision or 'none'}, this hub needs {head_revision()}:"
                 " run `truc db upgrade`, or install the version of the hub that fits",
             )
+        if await connection.fetchval(_READ_ONLY):
+            raise Unavailable("database", "it takes no changes: a standby, or set to read only")
         forbidden = [row["privilege"] for row in await connection.fetch(_FORBIDDEN)]
         if forbidden:
             role = await connection.fetchval("SELECT current_user")

@@ -19,7 +19,7 @@ class Health:
 
     Attributes:
         probes: How to ask each part, by name.
-        ended: Loops that have ended and should not have, with the reason.
+        ended: Loops whose last turn was ended by a defect, with the reason.
     """
 
     probes: dict[str, Probe] = field(default_factory=dict)

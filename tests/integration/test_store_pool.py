@@ -50,6 +50,15 @@ async def test_ledger_that_the_hub_could_rewrite_is_not_ready(database_url, priv
             await ready(pool)
 
 
+async def test_database_that_takes_no_changes_is_not_ready(database_url):
+    """As after a failover to a standby: taking mail meanwhile would only spend the returns that it has."""
+    name = database_url.rpartition("/")[2].partition("?")[0]
+    await run_sql(database_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    async with open_pool(database_url) as pool:
+        with pytest.raises(Unavailable, match="takes no changes"):
+            await ready(pool)
+
+
 async def test_cluster_without_the_role_says_what_to_do(own_postgresql: PrivatePostgreSQL):
     async with open_pool(own_postgresql.url) as pool:
         with pytest.raises(Unavailable, match=r"cannot become truc_hub.*truc db upgrade"):
