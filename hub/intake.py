@@ -7,24 +7,35 @@
 | `ledger.record`                 | handed out again; every insert conflicts; nothing happens twice   |
 | `ledger.record` of conflicts    | the same                                                          |
 | `inbox.acknowledge`             | –                                                                 |
+
+A batch with many broadcasts is decided and recorded a part at a time, so that no transaction owes more than about
+`MAX_DELIVERIES`; it is still acknowledged as a whole, at the end.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from hub.core.decide import decide_all
 from hub.core.directory import Directory
 from hub.core.letter import Letter, notice_of
 from hub.core.policy import Policy
 from hub.core.submission import Submission
-from hub.core.trouble import Trouble, Unstorable
+from hub.core.trouble import Unstorable
 from hub.core.verdict import Accept, Park, Refuse, Verdict
 from hub.telemetry import report
 from schemas.refusal import Problem
 from schemas.signing import Signer
+
+MAX_DELIVERIES: Final = 10_000
+"""New deliveries after which a transaction takes no further document. A document with more of them has one to itself.
+
+Two hundred broadcasts to twenty thousand agencies each, in one transaction, would fill the memory, last longer than a
+statement may, and come again until the broker puts all of them aside.
+"""
 
 
 class Batch(Protocol):
@@ -96,18 +107,32 @@ class Intake:
         if not batch.submissions:
             return 0
         try:
-            verdicts = await self._record(batch.submissions)
-        except Trouble:
+            await self._record(batch.submissions)
+        except Exception:
             await self.inbox.release()
             raise
         await self.inbox.acknowledge(batch)
-        report.verdicts(verdicts)
         return len(batch.submissions)
 
-    async def _record(self, submissions: Sequence[Submission]) -> list[Verdict]:
+    async def _record(self, submissions: Sequence[Submission]) -> None:
         now = self.clock()
         directory = self.directories.current()
-        decisions = await asyncio.to_thread(self._decide, submissions, directory, now)
+        waiting = deque(submissions)
+        while waiting:
+            decisions = await asyncio.to_thread(self._decide_some, waiting, directory, now)
+            report.verdicts(await self._write(decisions, now))
+
+    def _decide_some(self, waiting: deque[Submission], directory: Directory, now: datetime) -> list[Decision]:
+        """Take submissions off and decide about them, until a transaction is full."""
+        decisions: list[Decision] = []
+        deliveries = 0
+        while waiting and deliveries < MAX_DELIVERIES:
+            [verdict] = decide_all([waiting.popleft()], directory, self.policy, now)
+            decisions.append(self._decision(verdict, now))
+            deliveries += len(verdict.addressees) if isinstance(verdict, Accept) else 0
+        return decisions
+
+    async def _write(self, decisions: Sequence[Decision], now: datetime) -> list[Verdict]:
         try:
             conflicts = await self.ledger.record(decisions, now)
         except Unstorable:
@@ -118,9 +143,6 @@ class Intake:
         refused = {refusal.document_id for refusal in refusals}
         kept = [item.verdict for item in decisions if getattr(item.verdict, "document_id", None) not in refused]
         return [*kept, *refusals]
-
-    def _decide(self, submissions: Sequence[Submission], directory: Directory, now: datetime) -> list[Decision]:
-        return [self._decision(verdict, now) for verdict in decide_all(submissions, directory, self.policy, now)]
 
     def _decision(self, verdict: Verdict, now: datetime) -> Decision:
         notice = None if isinstance(verdict, Accept) else notice_of(verdict, self.signer, now)
@@ -139,7 +161,12 @@ class Intake:
 
 def _submission_of(verdict: Verdict) -> Submission:
     if isinstance(verdict, Accept):
-        return Submission(body=verdict.token, user=verdict.envelope.via or verdict.envelope.from_, routing_key="")
+        return Submission(
+            body=verdict.token,
+            user=verdict.envelope.via or verdict.envelope.from_,
+            routing_key="",
+            redelivered=verdict.redelivered,
+        )
     return verdict.submission
 
 

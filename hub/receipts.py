@@ -20,7 +20,7 @@ from hub.core.directory import Directory
 from hub.core.policy import Policy
 from hub.core.settlement import ReceiptSettlement, settle_receipt
 from hub.core.submission import Submission
-from hub.core.trouble import Trouble, Unstorable
+from hub.core.trouble import Unstorable
 from hub.core.verdict import Answered, Park, ReceiptVerdict
 from hub.telemetry import report
 from schemas.identifiers import DeliveryId
@@ -87,7 +87,7 @@ class Receipts:
             return 0
         try:
             verdicts = await self._record(batch.submissions)
-        except Trouble:
+        except Exception:
             await self.inbox.release()
             raise
         await self.inbox.acknowledge(batch)

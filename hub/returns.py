@@ -12,7 +12,7 @@ person; it never blocks the queue that it came from.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from hub.core.delivery import Delivery, Transition
 from hub.core.policy import Policy
 from hub.core.settlement import settle_returned
 from hub.core.submission import Return, Submission
-from hub.core.trouble import Trouble
+from hub.core.trouble import Unstorable
 from hub.core.verdict import Park
 from hub.telemetry import report
 from schemas.identifiers import DeliveryId
@@ -80,21 +80,38 @@ class Returns:
         if not batch.returns:
             return 0
         now = self.clock()
-        returned = [item.delivery_id for item in batch.returns if item.delivery_id is not None]
         parked = [_poison(item.submission) for item in batch.returns if item.delivery_id is None]
         try:
-            await self.ledger.record_returns(
-                returned,
-                parked,
-                lambda delivery: settle_returned(delivery, self.policy, now),
-                now,
-            )
-        except Trouble:
+            await self._record(batch.returns, now)
+        except Exception:
             await self.inbox.release()
             raise
         await self.inbox.acknowledge(batch)
-        report.returns(len(returned), parked)
+        report.returns(len(batch.returns) - len(parked), parked)
         return len(batch.returns)
+
+    async def _record(self, returns: Sequence[Return], now: datetime) -> None:
+        try:
+            await self._write(returns, now)
+        except Unstorable:
+            for item in returns:
+                await self._record_one(item, now)
+
+    async def _record_one(self, item: Return, now: datetime) -> None:
+        """Record one message; what the database cannot hold is parked as bare bytes."""
+        try:
+            await self._write([item], now)
+        except Unstorable:
+            bare = replace(item.submission, routing_key="", message_id=None)
+            await self._write([Return(bare, None)], now)
+
+    async def _write(self, returns: Sequence[Return], now: datetime) -> None:
+        await self.ledger.record_returns(
+            [item.delivery_id for item in returns if item.delivery_id is not None],
+            [_poison(item.submission) for item in returns if item.delivery_id is None],
+            lambda delivery: settle_returned(delivery, self.policy, now),
+            now,
+        )
 
 
 def _poison(submission: Submission) -> Park:

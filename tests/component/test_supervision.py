@@ -8,13 +8,17 @@ from dataclasses import replace
 
 import pytest
 
+import hub.intake
 from hub.core.directory import Directory
+from hub.core.submission import Submission
 from hub.core.trouble import Stale, Unavailable, Unstorable
 from hub.intake import Intake
-from hub.wiring import keep_turning
+from hub.returns import Returns
+from hub.telemetry.health import Health
+from hub.wiring import _guarded, keep_turning
 from schemas import addresses
 from tests.component.effects import Effects
-from tests.component.memory import MemoryInbox, MemoryLedger
+from tests.component.memory import Batch, MemoryDeadInbox, MemoryInbox, MemoryLedger, Message
 from tests.component.world import World
 
 
@@ -66,6 +70,132 @@ async def test_what_the_database_cannot_hold_is_parked_and_its_batch_goes_on(ent
     await world.run_to_the_end()
     assert [set(world.states_of(document_id).values()) for document_id in good] == [{"received"}] * 2
     assert [park.problems[0].code for park in world.ledger.parked.values()] == ["E902"]
+
+
+class LedgerThatCannotHoldNul(MemoryLedger):
+    """Refuses a text with NUL, as PostgreSQL does."""
+
+    async def record_returns(self, returned, parked, settle, now):
+        if any("\0" in (park.submission.message_id or "") for park in parked):
+            raise Unstorable("CharacterNotInRepertoireError (22021)")
+        await super().record_returns(returned, parked, settle, now)
+
+
+async def test_what_the_database_cannot_hold_of_a_return_is_parked_and_its_batch_goes_on(
+    enter: Callable[[World], World],
+) -> None:
+    """An agency can let a submission of its own expire in the hub's queue, with any message id."""
+    world = enter(World(Effects()))
+    ledger = LedgerThatCannotHoldNul()
+    for body, message_id in ((b"one", "1"), (b"two", "a\0b"), (b"three", "3")):
+        world.broker.queues[addresses.DEAD].append(Message(Submission(body, "G22", "document.G22", message_id)))
+    inbox = MemoryDeadInbox(world.broker, addresses.DEAD, lambda _: None)
+    assert await Returns(inbox, ledger, world.policy, lambda: world.now).turn() == 3
+    assert [park.submission.body for park in ledger.parked.values()] == [b"one", b"two", b"three"]
+    assert not world.broker.unsettled
+    assert not world.broker.queues[addresses.DEAD]
+
+
+class MeasuringLedger(MemoryLedger):
+    """Remembers how many deliveries each transaction makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    async def record(self, decisions, now):
+        conflicts = await super().record(decisions, now)
+        self.sizes.append(sum(len(decision.verdict.addressees) for decision in decisions))
+        return conflicts
+
+
+async def test_a_batch_of_broadcasts_is_recorded_in_transactions_of_bounded_size(
+    enter: Callable[[World], World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub.intake, "MAX_DELIVERIES", 5)
+    world = enter(World(Effects()))
+    world.ledger = ledger = MeasuringLedger()
+    documents = [world.submit(world.token(world.envelope()), message_id=str(number)) for number in range(5)]
+    await world.run_to_the_end()
+    assert ledger.sizes == [6, 6, 3]
+    assert [set(world.states_of(document_id).values()) for document_id in documents] == [{"received"}] * 5
+
+
+class InboxThatLosesAcknowledgements(MemoryInbox):
+    """Its channel is gone each time that something is settled."""
+
+    async def acknowledge(self, batch: Batch) -> None:
+        self.broker.release(self.queue)
+
+
+async def test_a_conflict_that_the_broker_repeats_is_not_answered_twice(enter: Callable[[World], World]) -> None:
+    world = enter(World(Effects()))
+    first = world.envelope()
+    world.submit(world.token(first), message_id="1")
+    conflict = first.model_copy(update={"expires": first.expires + 1})
+    world.submit(world.token(conflict), message_id="2")
+    await world.agencies_submit()
+    inbox = InboxThatLosesAcknowledgements(world.broker, addresses.INTAKE)
+    take_in, hand_over, *_ = world.loops()
+    await Intake(inbox, world.ledger, world, world.keys["hub"], world.policy, lambda: world.now).turn()
+    await hand_over()
+    await take_in()
+    assert [refuse.problems[0].code for refuse, _ in world.ledger.refusals.values()] == ["E603"]
+    assert "delivery.repeated" not in [event.event for event in world.ledger.events]
+
+
+class BrokenLedger(MemoryLedger):
+    """Has a defect."""
+
+    async def record(self, decisions, now):
+        raise AssertionError("a defect")
+
+
+async def test_a_defect_gives_back_what_was_taken_asks_for_a_restart_and_the_loop_goes_on(
+    enter: Callable[[World], World],
+) -> None:
+    world = enter(World(Effects()))
+    world.submit(world.token(world.envelope()))
+    await world.agencies_submit()
+    inbox = MemoryInbox(world.broker, addresses.INTAKE)
+    ledgers: deque[MemoryLedger] = deque([BrokenLedger(), world.ledger])
+    health, stop = Health(), asyncio.Event()
+    seen: list[bool] = []
+
+    async def turn() -> int:
+        if len(ledgers) == 1:
+            seen.append(bool(health.alive()) and not world.broker.unsettled)
+            stop.set()
+        intake = Intake(inbox, ledgers.popleft(), world, world.keys["hub"], world.policy, lambda: world.now)
+        return await intake.turn()
+
+    await keep_turning("intake", _guarded("intake", turn, health), stop)
+    assert seen == [True]
+    assert not health.alive()
+    assert len(world.ledger.documents) == 1
+
+
+async def test_turns_that_fail_again_and_again_outlast_twenty_minutes_before_the_broker_puts_mail_aside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A full disk, a privilege that is missing: the database answers, and cannot write."""
+    stop = asyncio.Event()
+    pauses: list[float] = []
+
+    async def pause(seconds: float, _stop: asyncio.Event) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 20:
+            stop.set()
+
+    async def turn() -> int:
+        raise Unavailable("database", "DiskFullError")
+
+    async def store_is_back() -> None:
+        return
+
+    monkeypatch.setattr("hub.wiring._pause", pause)
+    await keep_turning("intake", turn, stop, store_is_back=store_is_back)
+    assert sum(pauses) > 20 * 60
 
 
 async def test_a_check_that_fails_parks_that_submission_only(enter: Callable[[World], World]) -> None:
