@@ -2,22 +2,42 @@
 
 A value comes from, in this order: the environment (`TRUC_…`), a file of that name in the secrets directory
 (`TRUC_SECRETS_DIR`), `truc.toml` in the working directory (or the file that `TRUC_CONFIG` names), the default here.
-Unknown keys in the file are errors. Durations end in `_s` and are seconds, sizes end in `_bytes`.
+Unknown keys in the file are errors, and so are unknown variables. Durations end in `_s` and are seconds, sizes end in
+`_bytes`.
 """
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from pydantic_settings import (
+    SettingsError as SourceError,
+)
 
 from hub.core.policy import Policy
+
+PREFIX: Final = "TRUC_"
+_NOT_OF_THE_HUB: Final = "TRUC_AGENCY_"
+"""Variables of the agencies' adapter, which may run on the same machine."""
+_BESIDE_THE_SETTINGS: Final = frozenset({"TRUC_CONFIG", "TRUC_SECRETS_DIR", "TRUC_DATABASE_OWNER_URL"})
+_URLS: Final = {
+    "amqp_url": "amqp://user:password@broker:5672/",
+    "amqp_management_url": "http://user:password@broker:15672",
+    "database_url": "postgresql://user:password@database:5432/truc",
+}
+_SCHEMES: Final = {
+    "amqp_url": {"amqp", "amqps"},
+    "amqp_management_url": {"http", "https"},
+    "database_url": {"postgresql", "postgres"},
+}
 
 
 class SettingsError(ValueError):
@@ -27,7 +47,7 @@ class SettingsError(ValueError):
 class Settings(BaseSettings):
     """The settings of the hub."""
 
-    model_config = SettingsConfigDict(env_prefix="TRUC_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     amqp_url: SecretStr = Field(
         default=SecretStr("amqp://guest:guest@127.0.0.1:5672/"), description="The broker, with the hub's own user."
@@ -81,6 +101,14 @@ class Settings(BaseSettings):
     )
     language: Literal["vi", "en"] = Field(default="vi", description="Language of texts for people.")
 
+    @field_validator(*_URLS)
+    @classmethod
+    def _is_url(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        name = str(info.field_name)
+        if value is not None and not _is_url_of(value.get_secret_value(), _SCHEMES[name]):
+            raise ValueError(f"not a URL such as {_URLS[name]}")  # without the value: it has the password
+        return value
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -92,7 +120,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order the sources as the module says."""
         del dotenv_settings  # what a shell does not set, the file says
-        toml = TomlConfigSettingsSource(settings_cls, toml_file=Path(os.environ.get("TRUC_CONFIG", "truc.toml")))
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=_file())
         return init_settings, env_settings, file_secret_settings, toml
 
     def policy(self) -> Policy:
@@ -107,17 +135,62 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read the settings.
+    """Read the settings; an override that is `None` counts for nothing.
 
     Raises:
-        SettingsError: When a value cannot be used or a key is unknown.
+        SettingsError: When a value cannot be used, a key or variable is unknown, or a file cannot be read.
     """
+    given = {key: value for key, value in overrides.items() if value is not None}
+    _refuse_unknown_variables()
+    _refuse_missing_file()
     try:
-        given = {key: value for key, value in overrides.items() if value is not None}
         return Settings(_secrets_dir=os.environ.get("TRUC_SECRETS_DIR"), **given)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(str(step) for step in item['loc'])}: {item['msg']}"
+            f"{'.'.join(str(step) for step in item['loc'])}: {_said(item['type'], item['msg'])}"
             for item in error.errors(include_input=False, include_url=False)
         )
         raise SettingsError(problems) from error
+    except SourceError as error:
+        raise SettingsError(f"TRUC_SECRETS_DIR: {error}") from error
+    except (OSError, ValueError) as error:  # TOML that cannot be read is a ValueError
+        raise SettingsError(f"{_file()}: {error}") from error
+
+
+def _file() -> Path:
+    return Path(os.environ.get("TRUC_CONFIG", "truc.toml"))
+
+
+def _refuse_missing_file() -> None:
+    """Find a file that is named and is not there, which would leave every default in force."""
+    if "TRUC_CONFIG" in os.environ and not _file().is_file():
+        raise SettingsError(f"TRUC_CONFIG: there is no file {_file()}")
+
+
+def _refuse_unknown_variables() -> None:
+    """Find misspelt variables, which pydantic would pass over."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | _BESIDE_THE_SETTINGS
+    unknown = sorted(
+        name
+        for name in os.environ
+        if name.upper().startswith(PREFIX)
+        and name.upper() not in known
+        and not name.upper().startswith(_NOT_OF_THE_HUB)
+    )
+    if unknown:
+        raise SettingsError(f"unknown variable {', '.join(unknown)}")
+
+
+def _said(kind: str, message: str) -> str:
+    return "unknown key" if kind == "extra_forbidden" else message.removeprefix("Value error, ")
+
+
+def _is_url_of(text: str, schemes: set[str]) -> bool:
+    """Tell whether a text is a URL with a usable host and port; PostgreSQL's may name several hosts, or none."""
+    try:
+        parts = urlsplit(text)
+        hosts = [urlsplit(f"//{host}") for host in parts.netloc.rpartition("@")[2].split(",")]
+        usable = all(host.port != 0 for host in hosts)  # reading the port raises when it is no number
+    except ValueError:
+        return False
+    return parts.scheme in schemes and usable and (parts.scheme.startswith("postgres") or bool(parts.hostname))
