@@ -1,11 +1,16 @@
 """`truc-agency`, or `python -m adapters`."""
 
-from adapters.cli import app
+import sys
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line; Ctrl-C ends it quietly even while it is still being imported."""
+    try:
+        from adapters.cli import app
+
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
 """`truc db`: the ledger's tables."""
 
 import asyncio
-from typing import Annotated
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hub.cli.output import Exit, fail, print_json, reporting, say
+
+if TYPE_CHECKING:
+    from hub.store.migrations import SchemaStatus
 
 app = typer.Typer(no_args_is_help=True, help="Bảng của sổ cái: nâng cấp, trạng thái.")
 
@@ -44,8 +48,25 @@ def status(
         url = owner_url or load_settings().database_url.get_secret_value()
         found = asyncio.run(ask(url))
     if as_json:
-        print_json(found)
+        print_json({"version": 1, "current": found.is_current} | asdict(found))
     else:
-        print(found)
+        _show(found)
     if not found.is_current:
-        raise fail(Exit.NEGATIVE, "run `truc db upgrade`")
+        raise fail(Exit.NEGATIVE, _fix(found))
+
+
+def _show(found: "SchemaStatus") -> None:
+    print(f"Đã có: {', '.join(found.applied) or '—'}")
+    for name, revisions in (
+        ("Còn thiếu", found.pending),
+        ("Đã bị sửa sau khi nâng cấp", found.changed),
+        ("Phiên bản này không biết", found.unknown),
+    ):
+        if revisions:
+            print(f"{name}: {', '.join(revisions)}")
+
+
+def _fix(found: "SchemaStatus") -> str:
+    if found.unknown or found.changed:
+        return "install the version of the hub that these tables belong to"
+    return "run `truc db upgrade`"

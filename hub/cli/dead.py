@@ -77,21 +77,16 @@ async def _open(letter_id: str) -> "OpenedLetter | None":
 
 
 def _show_list(letters: "list[DeadLetter]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+    """Print each as a paragraph: in a table, a terminal of 80 columns would cut the ids that `show` wants."""
     from hub.core.diagnosis import clock_time
     from schemas.refusal import CATALOGUE
 
-    table = Table("Mã", "Loại", "Đơn vị", "Từ lúc", "Ai xử lý", "Lý do", "Mã tra cứu", box=None, header_style="bold")
     for letter in letters:
         code = CATALOGUE[letter.code]
         kind = "lượt chuyển" if letter.kind == "delivery" else "lượt gửi"
-        reason = letter.reason or code.vi
-        table.add_row(
-            letter.code, kind, letter.agency or "—", clock_time(letter.since), ACTS_VI[code.acts], reason, letter.id
-        )
-    Console(highlight=False).print(table)
+        print(f"{letter.id}")
+        print(f"  {letter.code}  {kind}  {letter.agency or '—'}  {clock_time(letter.since)}  {ACTS_VI[code.acts]}")
+        print(f"  {letter.reason or code.vi}")
 
 
 def _show_one(opened: "OpenedLetter") -> None:

@@ -56,12 +56,15 @@ def demo(
     """Send real documents through a hub of its own, show what happened, leave nothing running."""
     from hub.dev.servers import Servers, run_directory
     from hub.installation import install_demo
+    from hub.settings import load_settings
 
     began = time.monotonic()
     with reporting(), ExitStack() as ending:
+        load_settings()  # what is wrong with them is told before servers are started
         folder = ending.enter_context(run_directory("files"))
-        say("Khởi động RabbitMQ và PostgreSQL riêng …")
+        say("Khởi động RabbitMQ và PostgreSQL riêng, trừ máy chủ đã cho …")
         servers = ending.enter_context(Servers(purpose="demo"))
+        _refuse_ledger_in_use(servers.database_url)
         say("Tạo sổ cái, nạp danh mục, cấp chứng thư, tạo hàng đợi …")
         installation = asyncio.run(install_demo(servers, folder / "installation"))
         say("Khởi động trục …")
@@ -76,6 +79,18 @@ def demo(
         _show(outcome, time.monotonic() - began)
     if not outcome.report.holds or nation["unanswered"] or nation["unexpected"] or nation["handed_over_twice"]:
         raise fail(Exit.NEGATIVE, "the demo did not go as it should; the summary says what is missing")
+
+
+def _refuse_ledger_in_use(database_url: str) -> None:
+    """Keep off a given database that has a ledger: the demo would enter its own country, and set new passwords."""
+    from hub.store.migrations import status
+
+    if asyncio.run(status(database_url)).applied:
+        raise fail(
+            Exit.USAGE,
+            "TRUC_DATABASE_URL names a database that already has a ledger; the demo would write into it. Give an empty "
+            "one, or unset TRUC_AMQP_URL and TRUC_DATABASE_URL: the demo then starts servers of its own",
+        )
 
 
 @contextmanager

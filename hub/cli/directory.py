@@ -172,7 +172,11 @@ def generate(
     if keys is not None:
         now = _now()
         say(f"Khóa và chứng thư trong {keys} CHỈ DÙNG ĐỂ THỬ NGHIỆM, không dùng để ký văn bản thật.")
-        directory = equip(directory, ["hub", *_endpoints(snapshot(directory, epoch=0, as_of=now))], keys, now)
+        owners = ["hub", *_endpoints(snapshot(directory, epoch=0, as_of=now))]
+        try:
+            directory = equip(directory, owners, keys, now)
+        except OSError as error:
+            raise fail(Exit.USAGE, f"{error.filename or keys}: {error.strerror}") from error
     _write(out, directory)
 
 

@@ -31,6 +31,16 @@ ACTS_VI = {
     "operator": "đơn vị vận hành",
     "nobody": "không ai",
 }
+_FIXES_VI = {
+    "database": (
+        "kiểm tra PostgreSQL có đang chạy và TRUC_DATABASE_URL có đúng (máy, cổng, tài khoản, mật khẩu, tên cơ sở dữ "
+        "liệu); `truc db status` cho biết bảng đã có chưa."
+    ),
+    "broker": (
+        "kiểm tra RabbitMQ có đang chạy và TRUC_AMQP_URL, TRUC_AMQP_MANAGEMENT_URL có đúng (máy, cổng, tài khoản, mật "
+        "khẩu, vhost)."
+    ),
+}
 
 
 class Exit(IntEnum):
@@ -41,7 +51,6 @@ class Exit(IntEnum):
     USAGE = 2
     CONFIGURATION = 3
     UNREACHABLE = 4
-    NOT_PERMITTED = 5
     NOT_FOUND = 6
     INTERRUPTED = 130
 
@@ -64,21 +73,37 @@ def fail(code: Exit, message: str) -> typer.Exit:
 
 @contextmanager
 def reporting() -> Iterator[None]:
-    """Turn what a command may meet into one line and an exit code."""
+    """Turn what a command may meet into what went wrong, what to do, and an exit code."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise typer.Exit(Exit.INTERRUPTED) from error
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        ending = _ending_of(error)
+        if ending is None:
+            raise
+        raise ending from error
+
+
+def _ending_of(error: Exception) -> typer.Exit | None:
+    """Explain an error; a defect is not explained away."""
     from hub.core.trouble import Trouble, Unavailable
     from hub.dev.processes import DevError
     from hub.settings import SettingsError
 
-    try:
-        yield
-    except SettingsError as error:
-        raise fail(Exit.CONFIGURATION, f"settings: {error}") from error
-    except Unavailable as error:
-        raise fail(Exit.UNREACHABLE, f"{error}") from error
-    except (Trouble, DevError) as error:
-        raise fail(Exit.UNREACHABLE, str(error)) from error
-    except KeyboardInterrupt as error:
-        raise typer.Exit(Exit.INTERRUPTED) from error
+    match error:
+        case ExceptionGroup(exceptions=(first, *_)) if isinstance(first, Exception):
+            return _ending_of(first)  # of a task group, whose other tasks have ended because of it
+        case SettingsError():
+            return fail(Exit.CONFIGURATION, f"settings: {error}")
+        case Unavailable(part=part) if part in _FIXES_VI:
+            return fail(Exit.UNREACHABLE, f"{error}\n  Cách sửa: {_FIXES_VI[part]}")
+        case Trouble() | DevError():
+            return fail(Exit.UNREACHABLE, str(error))
+        case _:
+            return None
 
 
 def _plain(value: Any) -> Any:

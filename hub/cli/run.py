@@ -30,7 +30,10 @@ def run(
         list[LoopName] | None, typer.Argument(help="Which loops; all of them in one process by default.")
     ] = None,
     dev: Annotated[
-        bool, typer.Option("--dev", help="Start a private RabbitMQ and PostgreSQL below .truc/ with a small directory.")
+        bool,
+        typer.Option(
+            "--dev", help="With a small directory; RabbitMQ and PostgreSQL that are not given are started below .truc/."
+        ),
     ] = False,
     port: Annotated[int | None, typer.Option(help="Port of /livez, /readyz, /metrics; 0 takes a free one.")] = None,
 ) -> None:
@@ -41,10 +44,10 @@ def run(
 
     wanted: list[Loop] = [loop for loop in LOOPS if not loops or loop in loops]
     with reporting():
+        settings = load_settings(http_port=port)
         if dev:
             _run_dev(wanted, port)
             return
-        settings = load_settings(http_port=port)
         configure(settings.log_level, settings.log_format)
         from hub import wiring
 
@@ -58,7 +61,7 @@ def _run_dev(wanted: "list[Loop]", port: int | None) -> None:
     from hub.settings import load_settings
     from hub.telemetry.log import configure
 
-    say("Đang khởi động RabbitMQ và PostgreSQL riêng dưới .truc/run …")
+    say("Khởi động RabbitMQ và PostgreSQL riêng dưới .truc/run, trừ máy chủ đã cho …")
     with Servers(purpose="run") as servers:
         installation = asyncio.run(install_demo(servers, BASE_DIR / "run" / "installation"))
         settings = load_settings(**installation.settings, http_port=port)
@@ -66,6 +69,7 @@ def _run_dev(wanted: "list[Loop]", port: int | None) -> None:
         say(f"Trục đang chạy: http://{settings.http_host}:{settings.http_port}/readyz  (Ctrl-C để dừng)")
         say(f"Cho lệnh truc khác:  set -a; . {installation.environment_file}; set +a")
         _use_uvloop(lambda: until_signal(lambda stop: wiring.run(settings, wanted, stop)))
+        say("Đang dừng các máy chủ riêng …")
 
 
 async def until_signal(process: Callable[[asyncio.Event], Awaitable[None]]) -> None:

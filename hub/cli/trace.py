@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import asdict
 from datetime import datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,12 +17,19 @@ if TYPE_CHECKING:
     from hub.store.trace import Finding
 
 
+class Language(StrEnum):
+    """Language of texts for people."""
+
+    VI = "vi"
+    EN = "en"
+
+
 def trace(
     what: Annotated[
         str, typer.Argument(help="Document id, delivery id, envelope id, or number such as 7816/VPCP-TTĐT.")
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    lang: Annotated[str | None, typer.Option(help="vi or en.")] = None,
+    lang: Annotated[Language | None, typer.Option(help="Language of texts for people.")] = None,
 ) -> None:
     """Say where a document is, delivery by delivery, and in one sentence who must act."""
     from hub.settings import load_settings
