@@ -3,6 +3,7 @@
 import gc
 import logging
 import secrets
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -17,6 +18,11 @@ from hub.installation import Installation, install
 from tests.agencies import COUNTRY, Agencies
 from tests.hub_process import HubProcess
 from tests.services import Broker, run_sql, some_postgresql, some_rabbitmq, unavailable, with_path
+
+
+def pytest_configure() -> None:
+    """Let programs that the tests start be interrupted, also where the tests themselves run in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class _Records(logging.Handler):

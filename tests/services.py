@@ -54,6 +54,7 @@ class Broker:
     def fresh_vhost(self) -> Iterator["Broker"]:
         vhost = f"test-{secrets.token_hex(6)}"
         user = urlsplit(self.management_url).username
+        users = self._users()
         self.manage("PUT", f"/vhosts/{vhost}")
         try:
             everything = {"configure": ".*", "write": ".*", "read": ".*"}
@@ -61,6 +62,11 @@ class Broker:
             yield Broker(with_path(self.amqp_url, vhost), self.management_url, vhost)
         finally:
             self.manage("DELETE", f"/vhosts/{vhost}")
+            for made in self._users() - users:  # users belong to the whole broker
+                self.manage("DELETE", f"/users/{quote(made, safe='')}")
+
+    def _users(self) -> set[str]:
+        return {item["name"] for item in self.manage("GET", "/users")}
 
 
 @contextmanager

@@ -31,6 +31,7 @@ class Management:
     def __init__(self, url: str, vhost: str, *, timeout_s: float = 60.0) -> None:
         parts = urlsplit(url)
         self._vhost = vhost
+        self._vhost = vhost
         self._path = quote(vhost, safe="")
         self._client = httpx2.AsyncClient(
             base_url=urlunsplit(
@@ -113,7 +114,8 @@ class Management:
         keys = {
             item["user"]: item["write"]
             for item in await self._get(f"/vhosts/{self._path}/topic-permissions")
-            if item["exchange"] == SUBMIT
+            # Those of every vhost are listed here, also of vhosts that are gone.
+            if item["exchange"] == SUBMIT and item["vhost"] == self._vhost
         }
         limits = {item["user"]: item["value"] for item in await self._get("/user-limits")}
         nothing: dict[str, Any] = {}
