@@ -224,7 +224,7 @@ class AgencyClient:
         line = Line(amqp_url, self._code, ssl_context, connect_timeout_s)
         self._publisher = _Publisher(line, self._code, confirm_timeout_s)
         self._arrived: asyncio.Queue[AbstractIncomingMessage | BrokerError | None] = asyncio.Queue()
-        self._consumer = _Consumer(line, agency_queue(self._code), prefetch, self._arrived)
+        self._consumer = _Consumer(line, agency_queue(self._code), prefetch, self._arrived, self._forget_messages)
         self._consuming: asyncio.Task[None] | None = None
         self._in_hand: dict[DeliveryId, list[AbstractIncomingMessage]] = {}
 
@@ -355,8 +355,7 @@ class AgencyClient:
             Unusable: When the guard cannot be used.
         """
         await self._guard.release([letter.delivery_id])
-        for message in self._in_hand.pop(letter.delivery_id, ()):
-            await _put_aside(message)
+        await self._put_aside(letter.delivery_id)
 
     async def _answer(self, batch: Sequence[Delivery], answers: dict[Delivery, Answer]) -> None:
         first = batch[0]
@@ -384,8 +383,22 @@ class AgencyClient:
         await self._publisher.publish(token, submit_key(lane, self._code), timeout_s)
 
     async def _acknowledge(self, delivery_id: DeliveryId) -> None:
-        for message in self._in_hand.pop(delivery_id, ()):
-            await _acknowledge(message)
+        messages = self._in_hand.pop(delivery_id, [])
+        while messages:
+            await _acknowledge(messages.pop(0))
+
+    async def _put_aside(self, delivery_id: DeliveryId) -> None:
+        messages = self._in_hand.pop(delivery_id, [])
+        while messages:
+            await _put_aside(messages.pop(0))
+
+    def _forget_messages(self) -> None:
+        """Let go of the messages of a lost connection: nothing can settle them, and all of them come again."""
+        for messages in self._in_hand.values():
+            messages.clear()
+        kept = [item for item in _drain(self._arrived) if item is None or isinstance(item, BrokerError)]
+        for item in kept:
+            self._arrived.put_nowait(item)
 
     async def _next(self, *, with_documents: bool = True) -> Arrival | None:
         if self._consuming is None:
@@ -420,16 +433,22 @@ class AgencyClient:
         if delivery_id in self._in_hand:
             self._in_hand[delivery_id].append(message)  # settled together with the one that is in hand
             return None
-        self._in_hand[delivery_id] = [message]
+        mine = self._in_hand[delivery_id] = [message]
         try:
             arrival = await self._open(message, recipient, delivery_id, with_documents=with_documents)
         except BaseException:
-            for each in self._in_hand.pop(delivery_id):
+            self._let_go(delivery_id, mine)
+            for each in mine:
                 self._arrived.put_nowait(each)
             raise
         if not isinstance(arrival, Delivery | Letter):
-            self._in_hand.pop(delivery_id, None)
+            self._let_go(delivery_id, mine)
         return arrival
+
+    def _let_go(self, delivery_id: DeliveryId, mine: list[AbstractIncomingMessage]) -> None:
+        """Take a delivery out of hand, unless another task has taken up a duplicate of it meanwhile."""
+        if self._in_hand.get(delivery_id) is mine:
+            del self._in_hand[delivery_id]
 
     async def _open(
         self, message: AbstractIncomingMessage, recipient: AgencyCode, delivery_id: DeliveryId, *, with_documents: bool
@@ -508,8 +527,7 @@ class AgencyClient:
             await self._send_receipt(self._write_receipt(recipient, None, [answer]), timeout_s=None)
             await self._acknowledge(delivery_id)
         else:
-            for message in self._in_hand.pop(delivery_id):
-                await _put_aside(message)
+            await self._put_aside(delivery_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -778,11 +796,13 @@ class _Consumer:
         queue: str,
         prefetch: int,
         arrived: "asyncio.Queue[AbstractIncomingMessage | BrokerError | None]",
+        forget_messages: Callable[[], None],
     ) -> None:
         self._line = line
         self._queue = queue
         self._prefetch = prefetch
         self._arrived = arrived
+        self._forget_messages = forget_messages
         self._worked = False
 
     async def run(self) -> None:
@@ -822,9 +842,15 @@ class _Consumer:
             raise self._line.unreachable(error) from error
         finally:
             await _close(connection)
+            self._forget_messages()
 
     async def _put(self, message: AbstractIncomingMessage) -> None:
         self._arrived.put_nowait(message)  # bounded by the prefetch
+
+
+def _drain(queue: asyncio.Queue[T]) -> list[T]:
+    """Take everything out of a queue."""
+    return [queue.get_nowait() for _ in range(queue.qsize())]
 
 
 def _by_sender(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:

@@ -20,6 +20,7 @@ from schemas.envelope import Envelope
 from schemas.identifiers import delivery_id_of
 from schemas.receipt import RECEIPT_TYP, Notice, Receipt, read_receipt
 from schemas.signing import Verified, identity, verify
+from tests.hub_process import eventually
 from tests.keys import agency_keys, make_certificate
 from tests.played_hub import PASSWORD, PATIENCE_S, Axis, envelope, notice_to, now_s, open_axis, signed
 from tests.services import Broker
@@ -151,6 +152,54 @@ async def test_duplicates_of_a_document_in_hand_are_settled_with_it(axis, guard)
 
     assert await axis.is_empty(agency_queue(axis.agency))
     assert await axis.waiting(RECEIPTS) == 1
+
+
+async def test_duplicates_that_many_tasks_take_at_once_are_all_acknowledged(axis, guard):
+    """One that was left behind would hold its place in the prefetch until the connection ends."""
+    token = signed(envelope(axis.sender, axis.agency))
+    await axis.deliver(token, axis.agency)
+    async with client_of(axis, guard) as client:
+        async with await first(client.deliveries()):
+            pass
+        takers = [asyncio.create_task(nothing_arrives(client.arrivals(), within_s=3)) for _ in range(8)]
+        await axis.deliver(token, axis.agency, times=100)
+        assert all(await asyncio.gather(*takers))
+
+    assert await axis.is_empty(agency_queue(axis.agency))
+
+
+async def test_a_step_that_is_cancelled_while_a_duplicate_is_acknowledged_ends_as_cancelled(axis, guard, monkeypatch):
+    token = signed(envelope(axis.sender, axis.agency))
+    await axis.deliver(token, axis.agency)
+    async with client_of(axis, guard) as client:
+        async with await first(client.deliveries()):
+            pass
+
+        async def blocked(_message) -> None:
+            await asyncio.sleep(60)
+
+        monkeypatch.setattr("adapters.client._acknowledge", blocked)
+        await axis.deliver(token, axis.agency)
+        assert await nothing_arrives(client.arrivals(), within_s=1)
+
+
+async def test_what_a_lost_connection_brought_does_not_pile_up_while_nobody_takes(axis, guard):
+    """The broker hands all of it out again after each loss, to an application that may be busy for hours."""
+    async with client_of(axis, guard, prefetch=5) as client:
+        deliveries = client.deliveries()
+        for _ in range(8):
+            await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency)
+        in_hand = await first(deliveries)
+        for _ in range(3):
+            await close_consumer(axis, axis.agency)
+            await eventually(lambda: client._arrived.qsize() == 5, PATIENCE_S, client._arrived.qsize)
+        await client.receipt(in_hand)
+        for _ in range(7):
+            async with await first(deliveries) as delivery:
+                assert delivery.delivery_id != in_hand.delivery_id
+        assert await nothing_arrives(deliveries)
+
+    assert await axis.is_empty(agency_queue(axis.agency))
 
 
 async def test_a_client_that_dies_before_its_answer_gets_the_document_again_marked_interrupted(axis, guard):
@@ -437,6 +486,23 @@ async def test_both_ways_go_on_after_the_broker_has_closed_every_connection(axis
     assert fresh.delivery_id != in_hand.delivery_id
     assert (await axis.take(INTAKE)).body != submitted.token
     assert (await axis.take(INTAKE)).body == submitted.token
+
+
+async def close_consumer(axis: Axis, user: str) -> None:
+    """Close the one connection of a client that has not published yet, and wait until the broker has forgotten it."""
+    await eventually(lambda: connections_of(axis, user), PATIENCE_S, pause_s=0.3)
+    [name] = await connections_of(axis, user)
+    await asyncio.to_thread(axis.broker.manage, "DELETE", f"/connections/{quote(name, safe='')}")
+
+    async def is_forgotten() -> bool:
+        return name not in await connections_of(axis, user)
+
+    await eventually(is_forgotten, PATIENCE_S, pause_s=0.3)
+
+
+async def connections_of(axis: Axis, user: str) -> list[str]:
+    found = await asyncio.to_thread(axis.broker.manage, "GET", "/connections")
+    return [each["name"] for each in found if each.get("user") == user]
 
 
 async def close_connections(axis: Axis, user: str) -> int:
