@@ -6,11 +6,15 @@
 | returns it: no queue is bound to the key  | `unroutable`     |
 | confirms negatively: queue full or down   | `not-taken`      |
 | says nothing in time; the connection ends | `unsure`         |
+| confirms others, but not this one in time | `not-taken`      |
 | closes the channel because of it          | `broker-refused` |
 
 A channel that the broker closes (exchange deleted, wrong user, too large) takes everything in flight with it, and the
 broker does not say which message was at fault. All of these are published again, singly, so that only the guilty one
 is held; the innocent may arrive twice, under the same delivery id.
+
+A queue that has lost its leader withholds its confirm while the others give theirs. That is the queue's trouble and not
+the broker's: the delivery waits longer each time, so that one such queue does not stop all the others again and again.
 """
 
 import asyncio
@@ -110,25 +114,22 @@ class Outbox:
         outcomes = await asyncio.gather(*(self._publish(posting, deadline) for posting in postings))
         if "timed-out" in outcomes:
             await self._distrust_connection()
-        return [
-            await self._settle(posting, outcome, deadline) for posting, outcome in zip(postings, outcomes, strict=True)
+        settled = [
+            await self._again_if_innocent(posting, outcome, deadline)
+            for posting, outcome in zip(postings, outcomes, strict=True)
         ]
+        broker_answers = "routed" in settled
+        return [handover_of(outcome, broker_answers=broker_answers) for outcome in settled]
 
     async def _publish(self, posting: Posting, deadline: float) -> Outcome:
         lane = self._lanes[zlib.crc32(posting.routing_key.encode()) % len(self._lanes)]
         return await lane.publish(posting, self._user, deadline)
 
-    async def _settle(self, posting: Posting, outcome: Outcome, deadline: float) -> Handover:
+    async def _again_if_innocent(self, posting: Posting, outcome: Outcome, deadline: float) -> Outcome:
         if outcome in ("channel-closed", "not-sent"):
             async with self._one_at_a_time:
-                outcome = await self._single_file.publish(posting, self._user, deadline)
-        match outcome:
-            case "channel-closed":
-                return "broker-refused"
-            case "not-sent" | "timed-out":
-                return "unsure"
-            case _:
-                return outcome
+                return await self._single_file.publish(posting, self._user, deadline)
+        return outcome
 
     async def _distrust_connection(self) -> None:
         """Have the connection replaced, unless the broker has said why it is silent."""
@@ -136,6 +137,24 @@ class Outbox:
             self._suspect = True  # Kept until it is unblocked: a new one would not know about the alarm.
         else:
             self._connection.drop()
+
+
+def handover_of(outcome: Outcome, *, broker_answers: bool) -> Handover:
+    """Say what an outcome means for the delivery.
+
+    Args:
+        outcome: What became of its last publish.
+        broker_answers: Whether the broker has confirmed another message of the same call.
+    """
+    match outcome:
+        case "channel-closed":
+            return "broker-refused"
+        case "timed-out":
+            return "not-taken" if broker_answers else "unsure"
+        case "not-sent":
+            return "unsure"
+        case _:
+            return outcome
 
 
 class _Lane:

@@ -22,7 +22,7 @@ from pamqp.commands import Basic, Channel
 from pamqp.header import ContentHeader
 
 from hub.broker.connection import _Channel
-from hub.broker.outbox import Outcome, publish_on
+from hub.broker.outbox import Outcome, handover_of, publish_on
 from hub.core.delivery import Delivery
 from hub.dispatch import Posting
 from schemas.envelope import ENVELOPE_TYP
@@ -287,3 +287,21 @@ async def _answer(broker: ScriptedBroker, frame: Any, wanted: dict[int, Outcome]
             await broker.answer(frame(tag))
     if together:
         await broker.answer(frame(max(wanted), multiple=True))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "broker_answers", "handover"),
+    [
+        ("timed-out", True, "not-taken"),
+        ("timed-out", False, "unsure"),
+        ("not-sent", True, "unsure"),
+        ("channel-closed", True, "broker-refused"),
+        ("routed", True, "routed"),
+        ("unroutable", False, "unroutable"),
+        ("not-taken", True, "not-taken"),
+    ],
+)
+def test_silence_about_one_message_is_its_queue_s_when_the_broker_confirms_others(
+    outcome: Outcome, broker_answers: bool, handover: str
+) -> None:
+    assert handover_of(outcome, broker_answers=broker_answers) == handover
