@@ -9,8 +9,10 @@ import os
 import ssl
 from pathlib import Path
 from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -22,6 +24,8 @@ from adapters.errors import Unusable
 
 PREFIX: Final = "TRUC_AGENCY_"
 _ABOUT_SETTINGS: Final = frozenset({f"{PREFIX}CONFIG", f"{PREFIX}SECRETS_DIR"})
+_OF_THE_HUB: Final = frozenset({f"{PREFIX}QUEUE_MAX_MESSAGES", f"{PREFIX}QUEUE_MAX_BYTES"})
+"""The hub's settings of these names, which may be in force on the same machine."""
 
 _VI: Final = {
     "missing": "thiếu",
@@ -36,6 +40,7 @@ _VI: Final = {
     "greater_than": "quá nhỏ",
     "greater_than_equal": "quá nhỏ",
     "less_than_equal": "quá lớn",
+    "amqp_url": "không phải địa chỉ dạng amqps://MÃ:MẬT-KHẨU@MÁY/",
 }
 
 
@@ -67,6 +72,18 @@ class AgencySettings(BaseSettings):
     connect_timeout_s: float = Field(default=15.0, gt=0, description="How long one attempt to connect may take.")
 
     language: Literal["vi", "en"] = Field(default="vi", description="Language of texts for people.")
+
+    @field_validator("amqp_url")
+    @classmethod
+    def _is_url(cls, value: SecretStr) -> SecretStr:
+        try:
+            url = urlsplit(value.get_secret_value())
+            usable = url.scheme in ("amqp", "amqps") and bool(url.hostname) and url.port != 0
+        except ValueError:  # a port that is no number, a bracket that is not closed
+            usable = False
+        if not usable:
+            raise PydanticCustomError("amqp_url", "not a URL such as amqps://CODE:PASSWORD@HOST/")
+        return value
 
     @classmethod
     def settings_customise_sources(
@@ -130,7 +147,7 @@ def load_settings(**overrides: Any) -> AgencySettings:
 
 def _refuse_unknown_variables() -> None:
     """Find misspelt variables, which pydantic would pass over."""
-    known = {f"{PREFIX}{name.upper()}" for name in AgencySettings.model_fields} | _ABOUT_SETTINGS
+    known = {f"{PREFIX}{name.upper()}" for name in AgencySettings.model_fields} | _ABOUT_SETTINGS | _OF_THE_HUB
     unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
     if unknown:
         found = ", ".join(unknown)

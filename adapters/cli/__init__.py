@@ -13,7 +13,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Phần mềm kết nối của đơn vị với Trục liên thông văn bản: send, receive, find out what is wrong.",
-    epilog="Exit codes: 0 done, 1 negative, 2 usage, 3 configuration, 4 unreachable, 5 not permitted, 6 not found.",
+    epilog="Exit codes: 0 done, 1 negative, 2 usage, 3 configuration, 4 unreachable, 5 not permitted, 6 not found, 130 interrupted.",
 )
 
 

@@ -103,7 +103,7 @@ class _Examination:
         name = check.__name__.replace("_", "-")
         needed = _NEEDS.get(name, set()) & self._failed
         if needed:
-            finding = Finding(name, "skip", ", ".join(sorted(needed)))
+            finding = Finding(name, "skip", ", ".join(self._choose(_NAMES_VI[each], each) for each in sorted(needed)))
         else:
             try:
                 finding = await check()
@@ -130,7 +130,8 @@ class _Examination:
     async def directory(self) -> Finding:
         view = self._trust.view()
         written = datetime.fromtimestamp(self._settings.directory_file.stat().st_mtime, UTC)
-        evidence = f"{len(view.agencies)} agencies, {len(view.keys)} certificates, {written:%Y-%m-%d %H:%M} UTC"
+        agencies, certificates = self._choose("đơn vị", "agencies"), self._choose("chứng thư", "certificates")
+        evidence = f"{len(view.agencies)} {agencies}, {len(view.keys)} {certificates}, {written:%Y-%m-%d %H:%M} UTC"
         if not view.owned_by_hub:
             fix = self._choose(
                 "Lấy lại tệp danh mục: thiếu chứng thư của trục.", "Fetch it again: the hub's key is missing."
@@ -144,12 +145,14 @@ class _Examination:
         view = self._trust.view()
         code = self._settings.code
         if view.is_platform(code, self._now):
-            return Finding("own-entry", "pass", f"{code}: platform")
+            return Finding("own-entry", "pass", f"{code}: {self._choose('nền tảng', 'platform')}")
         entry = view.agency(code, self._now)
         ask = self._choose("Đề nghị đơn vị vận hành sửa danh mục.", "Ask the operator to correct the directory.")
         if entry is None or entry.state == "closed":
             return Finding("own-entry", "fail", f"{code}: {entry.state if entry else '—'}", ask)
-        evidence = f"{code}: {entry.name}, {entry.tier}, {entry.state}, endpoint {entry.endpoint or '—'}"
+        state = self._choose(_AGENCY_STATES_VI[entry.state], entry.state)
+        endpoint = self._choose("điểm kết nối", "endpoint")
+        evidence = f"{code}: {entry.name}, {state}, {endpoint} {entry.endpoint or '—'}"
         connected = entry.endpoint == code and entry.state == "open"
         return Finding("own-entry", "pass", evidence) if connected else Finding("own-entry", "warn", evidence, ask)
 
@@ -274,6 +277,7 @@ _NAMES_VI: Final = {
     "publish": "quyền gửi",
     "read": "quyền đọc hàng đợi",
 }
+_AGENCY_STATES_VI: Final = {"open": "hoạt động", "suspended": "tạm dừng", "closed": "đã đóng"}
 _STATES_VI: Final = {"pass": "ĐẠT", "warn": "LƯU Ý", "fail": "HỎNG", "skip": "BỎ QUA"}
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adapters.cli.output import Exit, Session, run
+from adapters.cli.output import OUTCOMES_VI, Exit, Session, run
 
 if TYPE_CHECKING:
     from adapters.client import AgencyClient, Arrival
@@ -63,7 +63,11 @@ async def _take(client: "AgencyClient", printer: "_Printer", count: int | None, 
     seen = 0
     while count is None or seen < count:
         taking: asyncio.Future[Any] = asyncio.ensure_future(anext(arrivals))
-        await asyncio.wait((taking, stopping), return_when=asyncio.FIRST_COMPLETED)
+        try:
+            await asyncio.wait((taking, stopping), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:  # Ctrl-C
+            taking.cancel()
+            raise
         if not taking.done():
             taking.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -106,9 +110,13 @@ class _Printer:
     def _line(self, facts: dict[str, Any]) -> str:
         if self._as_json:
             return json.dumps({"v": 1, **facts}, ensure_ascii=False)
-        now = datetime.now().astimezone().strftime("%H:%M:%S %d/%m/%Y")
-        kind = _KINDS[facts["arrival"]][0 if self._session.language == "vi" else 1]
-        rest = "  ".join(str(facts[name]) for name in _SHOWN if facts.get(name))
+        from schemas.directory_file import VIETNAM
+
+        now = datetime.now(VIETNAM).strftime("%H:%M:%S %d/%m/%Y")
+        vietnamese = self._session.language == "vi"
+        kind = _KINDS[facts["arrival"]][0 if vietnamese else 1]
+        shown = facts | {"codes": ", ".join(facts.get("codes", ()))} | (_in_vietnamese(facts) if vietnamese else {})
+        rest = "  ".join(str(shown[name]) for name in _SHOWN if shown.get(name))
         return "".join(each if each.isprintable() else " " for each in f"{now}  {kind}  {rest}")
 
 
@@ -119,6 +127,19 @@ _KINDS = {
     "notice": ("thông báo của trục", "notice"),
     "rejected": ("không tin được, đã báo trục", "not believed, the axis was told"),
 }
+
+_NOTICES_VI = {"refused": "bị từ chối", "expired": "hết hạn chuyển", "parked": "để riêng, không đọc được"}
+
+
+def _in_vietnamese(facts: dict[str, Any]) -> dict[str, str]:
+    """Translate the words of the wire; in JSON they stay as they are."""
+    match facts:
+        case {"answers": answers}:
+            return {"outcomes": ", ".join(f"{OUTCOMES_VI[each['outcome']]} {each['delivery']}" for each in answers)}
+        case {"arrival": "notice", "kind": kind}:
+            return {"kind": _NOTICES_VI.get(kind, kind)}
+        case _:
+            return {}
 
 
 def _facts(arrival: "Arrival") -> dict[str, Any]:

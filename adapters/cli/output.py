@@ -59,6 +59,8 @@ _LABELS: Final = {
     Language.EN: ("ERROR", "Place:", "Found:", "Who acts:", "What to do:", "The same bytes can succeed later."),
 }
 
+OUTCOMES_VI: Final = {"received": "đã nhận", "failed": "chưa xử lý được", "refused": "từ chối"}
+
 
 @dataclass(frozen=True, slots=True)
 class Session:

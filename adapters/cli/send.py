@@ -3,6 +3,7 @@
 import asyncio
 import json
 import mimetypes
+import re
 import tomllib
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adapters.cli.output import Exit, Session, explain_problem, run, say
+from adapters.cli.output import OUTCOMES_VI, Exit, Session, explain_problem, run, say
 
 if TYPE_CHECKING:
     from adapters.client import AgencyClient
@@ -72,13 +73,19 @@ def send(
     }
 
     async def command() -> Exit:
+        from schemas.refusal import Problem
+
         if (token is None) == (description is None and to is None):
             say(
                 session.choose("Cần tệp mô tả hoặc --to, hoặc --token.", "Give a description or --to, or else --token.")
             )
             return Exit.USAGE
         if token is not None:
-            document: Envelope | bytes = _read_bytes(token).strip()
+            kept = _read_bytes(token).strip()
+            if not _looks_signed(kept):
+                say(explain_problem(Problem("E102", str(token)), session.language))
+                return Exit.USAGE
+            document: Envelope | bytes = kept
             expected: tuple[str, ...] = ()
             if wait is Milestone.RECEIVED:
                 say(
@@ -110,6 +117,7 @@ async def _submit(session: Session, document: "Envelope | bytes", awaited: tuple
     from adapters.cli.wiring import client_of
     from adapters.errors import BrokerError
     from adapters.inbox_guard import InboxGuard
+    from schemas.refusal import Problem
 
     settings = session.settings(prefetch=2000 if awaited else None)  # documents in front of the answer fill it
     with InboxGuard.unsafe_in_memory() as guard:  # documents are left in the queue, so there is nothing to remember
@@ -119,8 +127,16 @@ async def _submit(session: Session, document: "Envelope | bytes", awaited: tuple
             except BrokerError as error:
                 _keep(session, error)
                 raise
+            except ValueError as error:  # signed, it is larger than the axis takes
+                say(explain_problem(Problem("E101", "", str(error)), session.language))
+                return Exit.USAGE
             print(submitted.document_id)
             return await _wait(session, client, submitted.document_id, awaited, timeout_s) if awaited else Exit.DONE
+
+
+def _looks_signed(token: bytes) -> bool:
+    """Tell a signed document from a description that was named by mistake; the axis checks the rest."""
+    return re.fullmatch(rb"[\w-]+\.[\w-]+\.[\w-]+", token) is not None
 
 
 def _keep(session: Session, error: Any) -> None:
@@ -149,7 +165,7 @@ async def _wait(
         async with asyncio.timeout(timeout_s):
             async for letter in client.letters():
                 if isinstance(letter.content, Receipt):
-                    refused, whole = _read_receipt(letter.content, awaited)
+                    refused, whole = _read_receipt(session, letter.content, awaited)
                 elif letter.content.document == document_id:
                     refused = whole = True
                     for problem in letter.content.problems:
@@ -166,12 +182,13 @@ async def _wait(
     return Exit.NEGATIVE
 
 
-def _read_receipt(receipt: "Receipt", awaited: "dict[DeliveryId, str]") -> tuple[bool, bool]:
+def _read_receipt(session: Session, receipt: "Receipt", awaited: "dict[DeliveryId, str]") -> tuple[bool, bool]:
     """Strike out what is received; tells whether somebody refuses, and whether the receipt is about nothing else."""
     refused = False
     ours = [answer for answer in receipt.answers if answer.delivery_id in awaited]
     for answer in ours:
-        say(" ".join(filter(None, (answer.outcome, awaited[answer.delivery_id], answer.code, answer.detail))))
+        outcome = session.choose(OUTCOMES_VI[answer.outcome], answer.outcome)
+        say(" ".join(filter(None, (outcome, awaited[answer.delivery_id], answer.code, answer.detail))))
         refused = refused or answer.outcome == "refused"
         if answer.outcome == "received":
             del awaited[answer.delivery_id]

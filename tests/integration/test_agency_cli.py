@@ -5,6 +5,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -106,6 +107,18 @@ async def test_send_prints_the_id_of_what_it_has_submitted(axis, office):
     assert message.correlation_id == out.strip()
 
 
+async def test_send_takes_the_description_of_the_readme(axis, office):
+    readme = (ROOT / "adapters" / "README.md").read_text()
+    (described,) = (block for block in re.findall(r"```toml\n(.*?)```", readme, re.DOTALL) if "[doc]" in block)
+    (office.folder / "mo-ta.toml").write_text(described)
+
+    code, _, err = await office.run("send", "mo-ta.toml")
+
+    assert (code, err) == (0, "")
+    sent = await submitted(axis)
+    assert (sent.doc.printed_number, sent.doc.kind) == ("12/TB-VP", "Thông báo")
+
+
 async def test_send_takes_a_description_and_the_options_overrule_it(axis, office):
     (office.folder / "phụ lục.pdf").write_bytes(b"%PDF-1.7")
     (office.folder / "document.toml").write_text(
@@ -144,7 +157,7 @@ async def test_send_waits_for_the_receipt_and_leaves_documents_alone(axis, offic
         _, err = await process.communicate()
 
     assert process.returncode == 0, err
-    assert f"received {axis.sender}" in err.decode()
+    assert f"đã nhận {axis.sender}" in err.decode()
     await asyncio.sleep(0.2)
     assert (await axis.take(agency_queue(axis.agency))).body == waiting
 
@@ -240,6 +253,46 @@ async def test_listen_ends_in_order_at_sigterm(axis, office):
 
     assert (process.returncode, err) == (0, b"")
     assert await axis.is_empty(agency_queue(axis.agency))
+
+
+async def test_listen_ends_quietly_at_ctrl_c(axis, office):
+    await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency)
+    async with office.start("listen") as process:
+        assert process.stdout is not None
+        await asyncio.wait_for(process.stdout.readline(), PATIENCE_S)
+        process.send_signal(signal.SIGINT)
+        _, err = await process.communicate()
+
+    assert (process.returncode, err) == (130, b"")
+
+
+async def test_what_is_not_signed_is_not_sent_as_a_token(axis, office):
+    (office.folder / "document.toml").write_text(f'to = ["{axis.sender}"]')
+
+    code, out, err = await office.run("send", "--token", "document.toml")
+
+    assert (code, out) == (2, "")
+    assert "LỖI E102" in err
+    assert await axis.waiting(INTAKE) == 0
+
+
+@pytest.mark.parametrize("url", ["axis.example", "amqp://H26:x@127.0.0.1:port/", "amqp://H26:x@[::1/", "http://x/"])
+async def test_address_that_is_none_is_a_wrong_setting(office, url):
+    office.settings["amqp_url"] = url
+    office.write()
+
+    code, out, err = await office.run("listen", "--for", "1")
+    assert (code, out) == (3, "")
+    assert "amqps://MÃ:MẬT-KHẨU@MÁY/" in err
+    code, out, err = await office.run("doctor")
+    assert (code, err) == (1, "")
+    assert "HỎNG     thiết lập" in out
+
+
+async def test_settings_of_a_hub_on_the_same_machine_are_let_be(axis, office):
+    code, _, err = await office.run("listen", "--for", "0.5", TRUC_AGENCY_QUEUE_MAX_BYTES="1000000")
+
+    assert (code, err) == (0, "")
 
 
 async def test_each_kind_of_trouble_has_its_exit_code(axis, office):
