@@ -13,29 +13,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from hub.core.delivery import Delivery, Due, Transition
+from hub.core.delivery import Due, Posting, Transition
 from hub.core.directory import PLATFORM_TIER, Directory
 from hub.core.policy import Policy
 from hub.core.settlement import Handover, settle_attempt
 from hub.telemetry import report
 from schemas.addresses import tier_exchange
-
-
-@dataclass(frozen=True, slots=True)
-class Posting:
-    """One message for one recipient: where to, and the bytes.
-
-    Attributes:
-        exchange: Exchange of the recipient's tier today.
-        routing_key: The recipient's code.
-        body: The signed bytes, as received.
-        delivery: What it is.
-    """
-
-    exchange: str
-    routing_key: str
-    body: bytes
-    delivery: Delivery
 
 
 class Claim(Protocol):

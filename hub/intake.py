@@ -21,7 +21,7 @@ from typing import Final, Protocol
 
 from hub.core.decide import decide_all
 from hub.core.directory import Directory
-from hub.core.letter import Letter, notice_of
+from hub.core.letter import Decision, notice_of
 from hub.core.policy import Policy
 from hub.core.submission import Submission
 from hub.core.trouble import Unstorable
@@ -57,14 +57,6 @@ class Inbox(Protocol):
 
     async def release(self) -> None:
         """Give back everything that is not settled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """A verdict with the notice that goes out because of it."""
-
-    verdict: Verdict
-    notice: Letter | None
 
 
 class Ledger(Protocol):

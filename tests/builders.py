@@ -2,12 +2,11 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from hub.core.delivery import Delivery
-from hub.core.letter import Letter, notice_of
+from hub.core.letter import Decision, notice_of
 from hub.core.policy import Policy
 from hub.core.settlement import ReceiptSettlement, settle_receipt
 from hub.core.submission import Submission
@@ -26,14 +25,6 @@ RECIPIENTS = (AgencyCode("H26"), AgencyCode("H26.01"), AgencyCode("H26.02.003"))
 POLICY = Policy()
 
 _TIERS: Mapping[str, Tier] = {"H26": "ministry-province", "H26.01": "department-district", "H26.02.003": "commune"}
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """A verdict with its notice, as intake hands it to the ledger."""
-
-    verdict: Verdict
-    notice: Letter | None
 
 
 def envelope(*, from_: str = SENDER, to: Sequence[str] = RECIPIENTS, now: datetime = NOW, **facts: Any) -> Envelope:
@@ -94,10 +85,10 @@ def park(
     return Park(submission, (Problem(code),), AgencyCode(tell) if tell else None)
 
 
-def decided(verdict: Verdict, now: datetime = NOW) -> Decided:
+def decided(verdict: Verdict, now: datetime = NOW) -> Decision:
     """Add the notice that a verdict calls for."""
     notice = None if isinstance(verdict, Accept) else notice_of(verdict, agency_keys("hub").signer, now)
-    return Decided(verdict, notice)
+    return Decision(verdict, notice)
 
 
 def receipt(

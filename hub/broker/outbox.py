@@ -20,7 +20,7 @@ the broker's: the delivery waits longer each time, so that one such queue does n
 import asyncio
 import zlib
 from collections.abc import Sequence
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 from uuid import uuid4
 
 import structlog
@@ -30,7 +30,7 @@ from pamqp.commands import Basic
 
 from hub.broker.connection import Connection
 from hub.broker.errors import BROKER_ERRORS, is_cancelled
-from hub.core.delivery import Delivery
+from hub.core.delivery import Posting
 from hub.core.settlement import Handover
 from hub.core.trouble import Unavailable
 
@@ -50,26 +50,6 @@ _OUTCOMES: Final[tuple[tuple[type[Exception], Outcome], ...]] = (
 )
 
 _log: Final = structlog.get_logger(__name__)
-
-
-class Posting(Protocol):
-    """One message for one recipient."""
-
-    @property
-    def exchange(self) -> str:
-        """Where to publish it."""
-
-    @property
-    def routing_key(self) -> str:
-        """The recipient's code."""
-
-    @property
-    def body(self) -> bytes:
-        """The signed bytes."""
-
-    @property
-    def delivery(self) -> Delivery:
-        """What it is."""
 
 
 class Outbox:

@@ -62,6 +62,23 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
+class Posting:
+    """One message for one recipient: where to, and the bytes.
+
+    Attributes:
+        exchange: Exchange of the recipient's tier today.
+        routing_key: The recipient's code.
+        body: The signed bytes, as received.
+        delivery: What it is.
+    """
+
+    exchange: str
+    routing_key: str
+    body: bytes
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
 class Transition:
     """A change of a delivery, written into the ledger with who, when and why.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from hub.core.verdict import Park, Refuse
+from hub.core.verdict import Park, Refuse, Verdict
 from schemas.identifiers import HUB, AgencyCode, DeliveryId, DocumentId, delivery_id_of
 from schemas.receipt import NOTICE_TYP, Notice, NoticeKind, NoticeProblem
 from schemas.refusal import CATALOGUE, Problem
@@ -41,6 +41,14 @@ class Letter:
     def delivery_id(self) -> DeliveryId:
         """Id of its only delivery."""
         return delivery_id_of(self.object_id, self.to)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict with the notice that goes out because of it."""
+
+    verdict: Verdict
+    notice: Letter | None
 
 
 def notice_of(verdict: Refuse | Park, signer: Signer, now: datetime) -> Letter | None:

@@ -13,15 +13,15 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Final, Literal, Protocol, assert_never
+from typing import Final, Literal, assert_never
 
 import asyncpg
 
 from hub.core.delivery import Delivery, Transition
-from hub.core.letter import Letter
+from hub.core.letter import Decision, Letter
 from hub.core.settlement import ReceiptSettlement
 from hub.core.submission import Submission
-from hub.core.verdict import Accept, Answered, Park, ReceiptVerdict, Refuse, Verdict
+from hub.core.verdict import Accept, Answered, Park, ReceiptVerdict, Refuse
 from hub.store.entries import DELIVERY_COLUMNS, Entries, columns, delivery_of, lock_deliveries, to_bytes, to_datetime
 from hub.store.pool import Connection, Pool
 from schemas.envelope import URGENCIES
@@ -34,18 +34,6 @@ MAX_KEPT_BYTES: Final = MAX_TOKEN_BYTES
 """Of a parked body; the rest is described by length and digest."""
 
 Actor = Literal["intake", "receipts", "returns", "reconcile"]
-
-
-class Decision(Protocol):
-    """A verdict with the notice that goes out because of it."""
-
-    @property
-    def verdict(self) -> Verdict:
-        """What was decided."""
-
-    @property
-    def notice(self) -> Letter | None:
-        """What the sender is told."""
 
 
 Decided = tuple[Refuse, Letter | None]

@@ -11,14 +11,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from hub.core.delivery import Delivery, Due, Transition
-from hub.core.letter import Letter
+from hub.core.delivery import Delivery, Due, Posting, Transition
+from hub.core.letter import Decision, Letter
 from hub.core.settlement import Handover, ReceiptSettlement
 from hub.core.submission import Submission
 from hub.core.trouble import Unavailable
 from hub.core.verdict import Accept, Answered, Park, Refuse
-from hub.dispatch import Posting
-from hub.intake import Decision
 from hub.reconcile import Deadline
 from hub.returns import Return
 from schemas.envelope import ENVELOPE_TYP, URGENCIES

@@ -17,9 +17,10 @@ import hub.intake
 import hub.receipts
 import hub.reconcile
 import hub.returns
+from hub.core.delivery import Posting
 from hub.core.settlement import settle_attempt
 from hub.core.submission import Submission
-from hub.dispatch import Dispatch, Posting
+from hub.dispatch import Dispatch
 from hub.intake import Intake
 from schemas import addresses
 from schemas.addresses import tier_exchange

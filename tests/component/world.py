@@ -12,13 +12,13 @@ from typing import Any, Self
 from uuid import UUID
 
 from adapters.inbox_guard import HandedOver, InboxGuard
-from hub.core.delivery import STATES
+from hub.core.delivery import STATES, Posting
 from hub.core.directory import Directory, snapshot
 from hub.core.policy import Policy
 from hub.core.settlement import Handover
 from hub.core.submission import Submission
 from hub.core.trouble import Trouble
-from hub.dispatch import Dispatch, Posting
+from hub.dispatch import Dispatch
 from hub.intake import Intake
 from hub.receipts import Receipts
 from hub.reconcile import Reconcile

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from hub.core.delivery import Delivery
-from hub.dispatch import Posting
+from hub.core.delivery import Delivery, Posting
 from schemas.addresses import tier_exchange
 from schemas.envelope import ENVELOPE_TYP
 from schemas.identifiers import AgencyCode, DocumentId, delivery_id_of

@@ -23,8 +23,7 @@ from pamqp.header import ContentHeader
 
 from hub.broker.connection import _Channel
 from hub.broker.outbox import Outcome, handover_of, publish_on
-from hub.core.delivery import Delivery
-from hub.dispatch import Posting
+from hub.core.delivery import Delivery, Posting
 from schemas.envelope import ENVELOPE_TYP
 from schemas.identifiers import AgencyCode, DocumentId, delivery_id_of
 
