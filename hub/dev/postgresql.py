@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,6 +20,10 @@ from hub.dev.processes import DevError, Process, end_leftovers, free_ports
 PACKAGE = "postgresql"
 
 _USER = "truc"
+_ELSEWHERE = Path("/var/tmp")  # noqa: S108  # Survives a reboot, as the link to it does.
+_PREFIX = "truc-postgresql-"
+_LINK = "link"
+"""File in a directory elsewhere: the link that leads to it."""
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -45,7 +50,7 @@ class PrivatePostgreSQL:
 
     The data stay in the directory until `remove`. PostgreSQL refuses to run as root, so root runs it as the system user
     `postgres`; where that user cannot reach the directory (a checkout below root's home), the directory becomes a link
-    to one in /var/tmp.
+    to one in /var/tmp, which is removed by a later start when the checkout is gone.
 
     Args:
         directory: Where data, log and password live; made when missing.
@@ -173,8 +178,10 @@ class PrivatePostgreSQL:
             return
         os.chown(self._directory, *account)
         if not _can_enter(self._directory, account):
+            _remove_forgotten(account)
             self._link.rmdir()
-            self._link.symlink_to(tempfile.mkdtemp(prefix="truc-postgresql-", dir="/var/tmp"))
+            self._link.symlink_to(tempfile.mkdtemp(prefix=_PREFIX, dir=_ELSEWHERE))
+            (self._directory / _LINK).write_text(str(self._link))
             os.chown(self._directory, *account)
 
     def _initialise(self, binaries: Path, account: tuple[int, int] | None) -> None:
@@ -245,6 +252,16 @@ def _account() -> tuple[int, int] | None:
             continue
         return user.pw_uid, user.pw_gid
     raise DevError("PostgreSQL does not run as root, and there is neither a user postgres nor nobody.")
+
+
+def _remove_forgotten(account: tuple[int, int]) -> None:
+    """Remove clusters elsewhere whose checkout was deleted with the link to them."""
+    for directory in _ELSEWHERE.glob(f"{_PREFIX}*"):
+        with suppress(FileNotFoundError):  # without a link it is being made, or somebody else is removing it
+            link = Path((directory / _LINK).read_text())
+            if directory.stat().st_uid == account[0] and link.resolve() != directory:
+                end_leftovers(directory)
+                shutil.rmtree(directory)
 
 
 def _can_enter(directory: Path, account: tuple[int, int]) -> bool:
