@@ -124,6 +124,8 @@ class Delivery:
             await self._client.receipt(self)
         elif isinstance(error, Exception):
             await self._client.receipt(self, "failed", code="E807", detail=type(error).__name__)
+        else:
+            self._client.leave_open(self.delivery_id)
 
 
 @dataclass(slots=True, eq=False)
@@ -158,6 +160,8 @@ class Letter:
             await self._client.acknowledge(self)
         elif isinstance(error, Exception):
             await self._client.give_back(self)
+        else:
+            self._client.leave_open(self.delivery_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +231,7 @@ class AgencyClient:
         self._consumer = _Consumer(line, agency_queue(self._code), prefetch, self._arrived, self._forget_messages)
         self._consuming: asyncio.Task[None] | None = None
         self._in_hand: dict[DeliveryId, list[AbstractIncomingMessage]] = {}
+        self._left_open: set[DeliveryId] = set()  # in hand, but nobody is at work on them any more
 
     async def __aenter__(self) -> Self:
         return self
@@ -301,8 +306,8 @@ class AgencyClient:
             detail: A sentence for people, at most 500 characters.
 
         Raises:
-            BrokerError: As `submit`. The delivery is marked all the same and its receipt follows with the next
-                duplicate.
+            BrokerError: As `submit`. The delivery is marked all the same and its receipt follows from
+                `arrivals()`, which finds the message again.
             Unusable: When the guard cannot be used; nothing is published then.
         """
         await self.receipts((delivery,), outcome, code=code, detail=detail)
@@ -357,10 +362,24 @@ class AgencyClient:
         await self._guard.release([letter.delivery_id])
         await self._put_aside(letter.delivery_id)
 
+    def leave_open(self, delivery_id: DeliveryId) -> None:
+        """Put what was not answered back into `arrivals()`; it can still be answered before it comes again."""
+        messages = self._in_hand.get(delivery_id)
+        if messages is not None:
+            self._left_open.add(delivery_id)
+            for message in messages:
+                self._arrived.put_nowait(message)
+            messages.clear()
+
     async def _answer(self, batch: Sequence[Delivery], answers: dict[Delivery, Answer]) -> None:
         first = batch[0]
         receipt = self._write_receipt(first.recipient, first.envelope.from_, [answers[delivery] for delivery in batch])
-        await self._send_receipt(receipt, self._publish_timeout_s)
+        try:
+            await self._send_receipt(receipt, self._publish_timeout_s)
+        except BaseException:
+            for delivery in batch:
+                self.leave_open(delivery.delivery_id)
+            raise
         for delivery in batch:
             await self._acknowledge(delivery.delivery_id)
 
@@ -383,11 +402,13 @@ class AgencyClient:
         await self._publisher.publish(token, submit_key(lane, self._code), timeout_s)
 
     async def _acknowledge(self, delivery_id: DeliveryId) -> None:
+        self._left_open.discard(delivery_id)
         messages = self._in_hand.pop(delivery_id, [])
         while messages:
             await _acknowledge(messages.pop(0))
 
     async def _put_aside(self, delivery_id: DeliveryId) -> None:
+        self._left_open.discard(delivery_id)
         messages = self._in_hand.pop(delivery_id, [])
         while messages:
             await _put_aside(messages.pop(0))
@@ -430,10 +451,11 @@ class AgencyClient:
         """Make an arrival of a message, or settle it when nothing is left to be handed over."""
         recipient = AgencyCode(message.routing_key or "")
         delivery_id = delivery_id_of(identity(message.body), recipient)
-        if delivery_id in self._in_hand:
+        if delivery_id in self._in_hand and delivery_id not in self._left_open:
             self._in_hand[delivery_id].append(message)  # settled together with the one that is in hand
             return None
-        mine = self._in_hand[delivery_id] = [message]
+        self._left_open.discard(delivery_id)
+        mine = self._in_hand[delivery_id] = [*self._in_hand.get(delivery_id, ()), message]
         try:
             arrival = await self._open(message, recipient, delivery_id, with_documents=with_documents)
         except BaseException:

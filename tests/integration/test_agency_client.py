@@ -231,6 +231,40 @@ async def test_a_failed_block_answers_failed_and_the_document_is_handed_over_aga
     assert not again.interrupted
 
 
+async def test_a_receipt_that_could_not_be_published_follows_by_itself(axis, guard):
+    token = signed(envelope(axis.sender, axis.agency))
+    await axis.deliver(token, axis.agency)
+    submit = await axis.channel.get_exchange(SUBMIT, ensure=False)
+    receipts = await axis.channel.get_queue(RECEIPTS, ensure=False)
+    async with client_of(axis, guard, publish_timeout_s=0.1) as client:
+        arrivals = client.arrivals()
+        await receipts.unbind(submit, "receipt.#")
+        with pytest.raises(NotTaken):
+            async with await first(arrivals):
+                pass
+        await receipts.bind(submit, "receipt.#")
+        assert await nothing_arrives(arrivals, within_s=1)
+
+    assert (await axis.take_receipt()).answers[0].outcome == "received"
+    assert await axis.is_empty(agency_queue(axis.agency))
+
+
+async def test_a_block_that_was_cancelled_gets_the_document_again(axis, guard):
+    token = signed(envelope(axis.sender, axis.agency))
+    await axis.deliver(token, axis.agency)
+    async with client_of(axis, guard) as client:
+        arrivals = client.arrivals()
+        delivery = await first(arrivals)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1), delivery:
+                await asyncio.sleep(60)
+        async with await first(arrivals) as again:
+            assert again.interrupted
+
+    assert (await axis.take_receipt()).answers[0].outcome == "received"
+    assert await axis.is_empty(agency_queue(axis.agency))
+
+
 async def test_a_refusal_inside_the_block_stands(axis, guard):
     await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency)
 
