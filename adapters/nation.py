@@ -43,7 +43,7 @@ from schemas.signing import KeySigner, identity, sign
 
 log = logging.getLogger(__name__)
 
-_WORKERS: Final = 4
+_WORKERS: Final = 16
 _UNKNOWN: Final = AgencyCode("Z99.KHONGCO")
 
 

@@ -92,8 +92,8 @@ class Settings(BaseSettings):
     max_retry_delay_s: float = Field(default=3600.0, gt=0, description="Upper bound of that wait.")
     max_attempts: int = Field(default=50, ge=1, description="Attempts after which a delivery needs a person.")
 
-    agency_queue_max_messages: int = Field(default=100_000, ge=1, description="Length of an agency's queue.")
-    agency_queue_max_bytes: int = Field(default=1024**3, ge=1, description="Size of an agency's queue.")
+    queue_max_messages: int = Field(default=100_000, ge=1, description="Length of an agency's queue.")
+    queue_max_bytes: int = Field(default=1024**3, ge=1, description="Size of an agency's queue.")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
     log_format: Literal["auto", "console", "json"] = Field(

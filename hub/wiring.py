@@ -35,7 +35,7 @@ from hub.store.statistics import deliveries_by_state
 from hub.telemetry import metrics
 from hub.telemetry.health import Health
 from hub.web.app import create_app
-from hub.web.server import serve
+from hub.web.server import bind, serve
 from schemas.addresses import INTAKE, RECEIPTS
 from schemas.signing import KeySigner, fingerprint_of
 
@@ -69,12 +69,13 @@ async def run(settings: Settings, loops: Collection[Loop], stop: asyncio.Event) 
         Unavailable: When the address for health and metrics is in use.
     """
     async with AsyncExitStack() as ending:
+        listener = ending.enter_context(bind(settings.http_host, settings.http_port))
         health = Health()
         parts = await ending.enter_async_context(_parts(settings, loops, health))
         tasks = await ending.enter_async_context(asyncio.TaskGroup())
         app = create_app(health, refresh=parts.refresh_metrics)
-        tasks.create_task(serve(app, settings.http_host, settings.http_port, stop))
-        log.info("hub.started", loops=sorted(loops), http=f"{settings.http_host}:{settings.http_port}")
+        tasks.create_task(serve(app, listener, stop))
+        log.info("hub.started", loops=sorted(loops), http=":".join(map(str, listener.getsockname()[:2])))
         tasks.create_task(_turn_all(parts, health, stop))
         await stop.wait()
         log.info("hub.stopping")
@@ -129,17 +130,26 @@ def load_signer(settings: Settings) -> KeySigner:
         SettingsError: When one is missing, unreadable, or they do not belong together.
     """
     if settings.hub_key_file is None or settings.hub_certificate_file is None:
-        raise SettingsError("hub_key_file and hub_certificate_file: both are needed to sign the hub's notices")
+        raise SettingsError(
+            "TRUC_HUB_KEY_FILE and TRUC_HUB_CERTIFICATE_FILE: both are needed, the hub signs its notices"
+        )
     try:
         key = load_pem_private_key(settings.hub_key_file.read_bytes(), password=None)
-        certificate = x509.load_pem_x509_certificate(settings.hub_certificate_file.read_bytes())
     except (OSError, ValueError, TypeError) as error:
-        raise SettingsError(f"hub_key_file, hub_certificate_file: {error}") from error
+        raise SettingsError(f"TRUC_HUB_KEY_FILE: {_why(error, 'no unencrypted private key in PEM')}") from error
+    try:
+        certificate = x509.load_pem_x509_certificate(settings.hub_certificate_file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"TRUC_HUB_CERTIFICATE_FILE: {_why(error, 'no certificate in PEM')}") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
-        raise SettingsError("hub_key_file: neither an RSA nor a P-256 key")
+        raise SettingsError("TRUC_HUB_KEY_FILE: neither an RSA nor a P-256 key")
     if key.public_key() != certificate.public_key():
-        raise SettingsError("hub_certificate_file: the certificate does not belong to hub_key_file")
+        raise SettingsError("TRUC_HUB_CERTIFICATE_FILE: the certificate does not belong to TRUC_HUB_KEY_FILE")
     return KeySigner(key, fingerprint_of(certificate))
+
+
+def _why(error: Exception, otherwise: str) -> str:
+    return f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,11 +244,12 @@ def _turns(
 
 async def _turn_all(parts: _Parts, health: Health, stop: asyncio.Event) -> None:
     """Keep the directory and turn the loops, from the moment the database can be used until told to stop."""
-    await _until_ready(parts.pool, stop)
+    await _until(lambda: ready(parts.pool), stop)
+    await _until(parts.keeper.refresh, stop)
     keeping = asyncio.create_task(parts.keeper.run())
 
     async def store_is_back() -> None:
-        await _until_ready(parts.pool, stop)
+        await _until(lambda: ready(parts.pool), stop)
 
     loops = [
         keep_turning(name, _guarded(name, turn, health), stop, pause_s=pause_s, store_is_back=store_is_back)
@@ -251,11 +262,11 @@ async def _turn_all(parts: _Parts, health: Health, stop: asyncio.Event) -> None:
         await asyncio.gather(keeping, return_exceptions=True)
 
 
-async def _until_ready(pool: Pool, stop: asyncio.Event) -> None:
+async def _until(succeeds: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
     pause_s = _MIN_PAUSE_S
     while not stop.is_set():
         try:
-            await ready(pool)
+            await succeeds()
         except Unavailable as trouble:
             log.warning("hub.waiting", part=trouble.part, reason=str(trouble), again_in_s=pause_s)
             await _pause(pause_s, stop)

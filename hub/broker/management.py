@@ -246,6 +246,10 @@ def _translated() -> Iterator[None]:
         yield
     except httpx2.HTTPStatusError as error:
         request, response = error.request, error.response
+        if response.status_code == 401:
+            raise Unavailable("broker", "it refuses the user or password in TRUC_AMQP_MANAGEMENT_URL") from error
+        if response.status_code == 404:
+            raise Unavailable("broker", "it does not know the vhost in TRUC_AMQP_URL") from error
         answer = f"{response.status_code} {response.text[:300]}"
         raise Unavailable("broker", f"{request.method} {request.url.path} answered {answer}") from error
     except httpx2.HTTPError as error:

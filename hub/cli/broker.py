@@ -108,8 +108,8 @@ async def _wanted(settings: "Settings") -> "Topology":
     async with open_pool(settings.database_url.get_secret_value()) as pool:
         epoch, file = await DirectoryStore(pool).read()
     bounds = Bounds(
-        agency_queue_max_messages=settings.agency_queue_max_messages,
-        agency_queue_max_bytes=settings.agency_queue_max_bytes,
+        agency_queue_max_messages=settings.queue_max_messages,
+        agency_queue_max_bytes=settings.queue_max_bytes,
     )
     return desired(snapshot(file, epoch=epoch, as_of=datetime.now(UTC), keys=[]), bounds)
 

@@ -29,6 +29,8 @@ def translated() -> Iterator[None]:
     """
     try:
         yield
+    except asyncpg.UndefinedTableError as error:
+        raise Unavailable("database", "its tables are not there: run `truc db upgrade`") from error
     except _REFUSED_VALUE as error:
         raise Unstorable(f"{type(error).__name__} ({error.sqlstate})") from error
     except _AWAY as error:

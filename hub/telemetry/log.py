@@ -19,7 +19,9 @@ def configure(level: str = "info", style: Literal["auto", "console", "json"] = "
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(ensure_ascii=False)
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        if console
+        else structlog.processors.JSONRenderer(ensure_ascii=False)
     )
     tracebacks = [] if console else [structlog.processors.format_exc_info]
     structlog.configure(

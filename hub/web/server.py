@@ -17,13 +17,8 @@ class _QuietServer(uvicorn.Server):
         yield  # the process drains its loops first; uvicorn's own handlers would end it at once
 
 
-async def serve(app: FastAPI, host: str, port: int, stop: asyncio.Event) -> None:
-    """Serve until told to stop.
-
-    Raises:
-        Unavailable: When the address is in use.
-    """
-    listener = bind(host, port)
+async def serve(app: FastAPI, listener: socket.socket, stop: asyncio.Event) -> None:
+    """Serve on an address that was taken with `bind`, until told to stop."""
     server = _QuietServer(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     stopping = asyncio.create_task(stop.wait())

@@ -7,11 +7,12 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from hub.dev.servers import missing
+from hub.dev.servers import clean, missing
 from tests.hub_process import free_port
 from tests.services import unavailable
 
@@ -23,7 +24,7 @@ GIVEN = ("TRUC_AMQP_URL", "TRUC_AMQP_MANAGEMENT_URL", "TRUC_DATABASE_URL")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A checkout whose `.truc` is its own, so that nobody's `make run` is disturbed."""
     if missing({}):
         unavailable(f"not installed: {', '.join(missing({}))}")
@@ -31,7 +32,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for entry in ROOT.iterdir():
         if entry.name not in (".truc", ".git"):
             (checkout / entry.name).symlink_to(entry)
-    return checkout
+    yield checkout
+    clean(checkout / ".truc")
 
 
 @pytest.fixture(scope="module")
