@@ -24,8 +24,6 @@ from adapters.errors import Unusable
 
 PREFIX: Final = "TRUC_AGENCY_"
 _ABOUT_SETTINGS: Final = frozenset({f"{PREFIX}CONFIG", f"{PREFIX}SECRETS_DIR"})
-_OF_THE_HUB: Final = frozenset({f"{PREFIX}QUEUE_MAX_MESSAGES", f"{PREFIX}QUEUE_MAX_BYTES"})
-"""The hub's settings of these names, which may be in force on the same machine."""
 
 _VI: Final = {
     "missing": "thiếu",
@@ -147,7 +145,7 @@ def load_settings(**overrides: Any) -> AgencySettings:
 
 def _refuse_unknown_variables() -> None:
     """Find misspelt variables, which pydantic would pass over."""
-    known = {f"{PREFIX}{name.upper()}" for name in AgencySettings.model_fields} | _ABOUT_SETTINGS | _OF_THE_HUB
+    known = {f"{PREFIX}{name.upper()}" for name in AgencySettings.model_fields} | _ABOUT_SETTINGS
     unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
     if unknown:
         found = ", ".join(unknown)

@@ -289,12 +289,6 @@ async def test_address_that_is_none_is_a_wrong_setting(office, url):
     assert "HỎNG     thiết lập" in out
 
 
-async def test_settings_of_a_hub_on_the_same_machine_are_let_be(axis, office):
-    code, _, err = await office.run("listen", "--for", "0.5", TRUC_AGENCY_QUEUE_MAX_BYTES="1000000")
-
-    assert (code, err) == (0, "")
-
-
 async def test_each_kind_of_trouble_has_its_exit_code(axis, office):
     good_url = office.settings["amqp_url"]
     office.settings["amqp_url"] = axis.url(axis.agency, "sai")
