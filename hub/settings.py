@@ -81,13 +81,16 @@ class Settings(BaseSettings):
     confirm_timeout_s: float = Field(
         default=10.0,
         gt=0,
-        le=45,
-        description="How long the broker may take to confirm; below 45 so that the claim lives.",
+        le=25,
+        description="How long the broker may take to confirm; others wait for the rows of a claim, at most 30 seconds.",
     )
     reconcile_pause_s: float = Field(default=1.0, gt=0, description="Pause between two looks at the deadlines.")
 
     max_recipients: int = Field(default=20_000, ge=1, description="Most recipients of one document.")
     receipt_deadline_s: float = Field(default=900.0, gt=0, description="Time for a receipt before sending again.")
+    max_receipt_deadline_s: float = Field(
+        default=86_400.0, gt=0, description="Upper bound of that time, which doubles."
+    )
     retry_delay_s: float = Field(default=5.0, gt=0, description="Wait before the second attempt; doubles.")
     max_retry_delay_s: float = Field(default=3600.0, gt=0, description="Upper bound of that wait.")
     max_attempts: int = Field(default=50, ge=1, description="Attempts after which a delivery needs a person.")
@@ -128,6 +131,7 @@ class Settings(BaseSettings):
         return Policy(
             max_recipients=self.max_recipients,
             receipt_deadline_s=self.receipt_deadline_s,
+            max_receipt_deadline_s=self.max_receipt_deadline_s,
             retry_delay_s=self.retry_delay_s,
             max_retry_delay_s=self.max_retry_delay_s,
             max_attempts=self.max_attempts,

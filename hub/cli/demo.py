@@ -127,6 +127,8 @@ def _is_ready(port: int) -> bool:
 
 
 def _nation(installation: "Installation", folder: Path, documents: int, wrong: float, seed: int) -> dict[str, Any]:
+    from schemas.identifiers import AgencyCode
+
     members = []
     passwords = {code: urlsplit(account.amqp_url).password for code, account in installation.accounts.items()}
     for agency in sorted(installation.directory.agencies.values(), key=lambda item: item.code):
@@ -149,6 +151,12 @@ def _nation(installation: "Installation", folder: Path, documents: int, wrong: f
         "amqp_url": urlunsplit(parts._replace(netloc=f"{{user}}:{{password}}@{host}")),
         "directory_file": str(installation.directory_file.absolute()),
         "agencies": members,
+        # Of three different tiers for each document; the single member outside them would get most of all mail.
+        "recipients": [
+            member["code"]
+            for member in members
+            if installation.directory.tier_of(AgencyCode(member["code"])) != "associate"
+        ],
         "documents_per_agency": documents,
         "wrong_share": wrong,
         "seed": seed,
@@ -214,6 +222,8 @@ def _as_json(outcome: Outcome, total_s: float) -> dict[str, Any]:
         "audit": outcome.report.holds,
         "nation": dict(outcome.nation),
         "exchange_s": outcome.seconds,
+        "documents_per_s": round(sum(figures.sent.values()) / outcome.seconds, 1),
+        "deliveries_per_s": round(outcome.report.owed / outcome.seconds, 1),
         "total_s": round(total_s, 1),
     }
 

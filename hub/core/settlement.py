@@ -49,25 +49,28 @@ class ReceiptSettlement:
 def settle_attempt(delivery: Delivery, handover: Handover, policy: Policy, now: datetime) -> Transition:
     """Settle an attempt to hand a delivery to the broker."""
     if handover == "routed":
-        due = now + timedelta(seconds=policy.receipt_deadline_s) if delivery.wants_receipt else None
+        due = now + _receipt_deadline(delivery, policy) if delivery.wants_receipt else None
         return Transition(delivery, "delivery.routed", "routed", delivery.attempts + 1, receipt_due_at=due)
     code = _HANDOVER_CODES[handover]
     if handover == "unsure":
         soon = now + timedelta(seconds=policy.retry_delay_s)
         return Transition(delivery, "delivery.unsure", "pending", delivery.attempts, code=code, next_attempt_at=soon)
-    return _again_or_dead(delivery, f"delivery.{handover}", code, policy, now)
+    # What never reached the recipient is not given up before its lifetime ends: such an attempt is never the last.
+    attempts = min(delivery.attempts + 1, max(policy.max_attempts - 1, delivery.attempts))
+    at = retry_at(delivery, max(attempts, 1), policy, now)
+    return Transition(delivery, f"delivery.{handover}", "pending", attempts, code=code, next_attempt_at=at)
 
 
 def settle_overdue(delivery: Delivery, policy: Policy, now: datetime) -> Transition:
     """Settle a routed delivery whose receipt did not come in time."""
-    return _again_or_dead(delivery, "delivery.overdue", "E804", policy, now, spent=0)
+    return _again_or_dead(delivery, "delivery.overdue", "E804", policy, now)
 
 
 def settle_returned(delivery: Delivery, policy: Policy, now: datetime) -> Transition | None:
     """Settle a delivery that the recipient's software gave back to the broker; `None` when it is settled already."""
     if delivery.state != "routed":
         return None
-    return _again_or_dead(delivery, "delivery.returned", "E805", policy, now, spent=0)
+    return _again_or_dead(delivery, "delivery.returned", "E805", policy, now)
 
 
 def settle_expired(delivery: Delivery, signer: Signer, now: datetime) -> Transition:
@@ -128,6 +131,11 @@ def retry_at(delivery: Delivery, attempts: int, policy: Policy, now: datetime) -
     return min(now + timedelta(seconds=wait_s * jitter), max(delivery.expires_at, now))
 
 
+def _receipt_deadline(delivery: Delivery, policy: Policy) -> timedelta:
+    wait_s = policy.receipt_deadline_s * 2.0 ** min(delivery.attempts, 40)
+    return timedelta(seconds=min(wait_s, max(policy.max_receipt_deadline_s, policy.receipt_deadline_s)))
+
+
 def _may_answer(answered: Answered, delivery: Delivery) -> bool:
     receipt = answered.receipt
     return (
@@ -152,7 +160,7 @@ def _settle_answer(delivery: Delivery, answer: Answer, policy: Policy, now: date
         case "failed":
             if delivery.state not in ("routed", "pending"):
                 return None
-            return _again_or_dead(delivery, "delivery.failed", "E807", policy, now, spent=0, detail=said)
+            return _again_or_dead(delivery, "delivery.failed", "E807", policy, now, detail=said)
         case _:
             assert_never(answer.outcome)
 
@@ -164,12 +172,10 @@ def _again_or_dead(
     policy: Policy,
     now: datetime,
     *,
-    spent: int = 1,
     detail: str | None = None,
 ) -> Transition:
-    """Try again later, or give up after the last attempt; `spent` is 0 when routing has counted the attempt."""
-    attempts = delivery.attempts + spent
-    if attempts >= policy.max_attempts:
-        return Transition(delivery, event, "dead", attempts, code=code, detail=detail)
-    at = retry_at(delivery, max(attempts, 1), policy, now)
-    return Transition(delivery, event, "pending", attempts, code=code, next_attempt_at=at, detail=detail)
+    """Try again later, or give up after the last attempt; routing has counted the attempt."""
+    if delivery.attempts >= policy.max_attempts:
+        return Transition(delivery, event, "dead", delivery.attempts, code=code, detail=detail)
+    at = retry_at(delivery, max(delivery.attempts, 1), policy, now)
+    return Transition(delivery, event, "pending", delivery.attempts, code=code, next_attempt_at=at, detail=detail)
