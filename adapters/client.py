@@ -1,4 +1,4 @@
-"""Connects an agency, or a platform that speaks for several, to the axis. The only place here that knows AMQP.
+"""Connects an agency, or a platform that speaks for several, to the axis: what is sent, answered, handed over.
 
 | effect                                            | if the process dies after it                                    |
 |---------------------------------------------------|-----------------------------------------------------------------|
@@ -13,42 +13,24 @@
 The mark comes before the receipt: in the other order a crash between the two would hand a document over twice, while
 the axis already holds its receipt. A receipt that is lost after the mark heals with the next duplicate.
 
-Connections are plain ones under supervision of our own, one to publish and one to consume, each opened at first use.
-Nothing is declared here, not even passively: queues and permissions are the operator's.
+How it gets there is the business of `adapters.line`.
 """
 
 import asyncio
-import contextlib
 import itertools
 import logging
-import random
 import ssl
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Final, Generic, Literal, Self, TypeVar
-from urllib.parse import unquote, urlsplit
+from typing import Final, Generic, Literal, Self, TypeVar
 
-import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
-from aio_pika.exceptions import (
-    AMQPError,
-    AuthenticationError,
-    ChannelClosed,
-    ChannelNotFoundEntity,
-    ChannelPreconditionFailed,
-    ConnectionClosed,
-    DeliveryError,
-    ProbableAuthenticationError,
-    PublishError,
-)
-
-from adapters.errors import BrokerError, NoQueue, NotConfirmed, NotTaken, RefusedByBroker, Unreachable, Unusable
+from adapters.errors import BrokerError
 from adapters.inbox_guard import HandedOver, InboxGuard
+from adapters.line import Consumer, Line, Message, Publisher, acknowledge, put_aside
 from adapters.trust import Problems, Trust
-from schemas.addresses import SUBMIT, Lane, agency_queue, submit_key
+from schemas.addresses import Lane, agency_queue, submit_key
 from schemas.envelope import ENVELOPE_TYP, Envelope
 from schemas.identifiers import (
     AgencyCode,
@@ -66,12 +48,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_TROUBLE: Final = (AMQPError, OSError, RuntimeError)  # the library's errors have no common root
-_NOT_ALLOWED: Final = 530
-_MAX_UNCONFIRMED: Final = 256
-_FIRST_WAIT_S: Final = 0.2
-_LONGEST_WAIT_S: Final = 30.0
-_CLOSE_TIMEOUT_S: Final = 5.0
 _REPEATABLE_S: Final = MAX_AGE_S - 3600
 
 
@@ -226,11 +202,11 @@ class AgencyClient:
         self._clock = clock
         self._publish_timeout_s = publish_timeout_s
         line = Line(amqp_url, self._code, ssl_context, connect_timeout_s)
-        self._publisher = _Publisher(line, self._code, confirm_timeout_s)
-        self._arrived: asyncio.Queue[AbstractIncomingMessage | BrokerError | None] = asyncio.Queue()
-        self._consumer = _Consumer(line, agency_queue(self._code), prefetch, self._arrived, self._forget_messages)
+        self._publisher = Publisher(line, self._code, confirm_timeout_s)
+        self._arrived: asyncio.Queue[Message | BrokerError | None] = asyncio.Queue()
+        self._consumer = Consumer(line, agency_queue(self._code), prefetch, self._arrived, self._forget_messages)
         self._consuming: asyncio.Task[None] | None = None
-        self._in_hand: dict[DeliveryId, list[AbstractIncomingMessage]] = {}
+        self._in_hand: dict[DeliveryId, list[Message]] = {}
         self._left_open: set[DeliveryId] = set()  # in hand, but nobody is at work on them any more
 
     async def __aenter__(self) -> Self:
@@ -405,13 +381,13 @@ class AgencyClient:
         self._left_open.discard(delivery_id)
         messages = self._in_hand.pop(delivery_id, [])
         while messages:
-            await _acknowledge(messages.pop(0))
+            await acknowledge(messages.pop(0))
 
     async def _put_aside(self, delivery_id: DeliveryId) -> None:
         self._left_open.discard(delivery_id)
         messages = self._in_hand.pop(delivery_id, [])
         while messages:
-            await _put_aside(messages.pop(0))
+            await put_aside(messages.pop(0))
 
     def _forget_messages(self) -> None:
         """Let go of the messages of a lost connection: nothing can settle them, and all of them come again."""
@@ -447,7 +423,7 @@ class AgencyClient:
             pass
         return arrival
 
-    async def _receive(self, message: AbstractIncomingMessage, *, with_documents: bool) -> Arrival | None:
+    async def _receive(self, message: Message, *, with_documents: bool) -> Arrival | None:
         """Make an arrival of a message, or settle it when nothing is left to be handed over."""
         recipient = AgencyCode(message.routing_key or "")
         delivery_id = delivery_id_of(identity(message.body), recipient)
@@ -467,13 +443,13 @@ class AgencyClient:
             self._let_go(delivery_id, mine)
         return arrival
 
-    def _let_go(self, delivery_id: DeliveryId, mine: list[AbstractIncomingMessage]) -> None:
+    def _let_go(self, delivery_id: DeliveryId, mine: list[Message]) -> None:
         """Take a delivery out of hand, unless another task has taken up a duplicate of it meanwhile."""
         if self._in_hand.get(delivery_id) is mine:
             del self._in_hand[delivery_id]
 
     async def _open(
-        self, message: AbstractIncomingMessage, recipient: AgencyCode, delivery_id: DeliveryId, *, with_documents: bool
+        self, message: Message, recipient: AgencyCode, delivery_id: DeliveryId, *, with_documents: bool
     ) -> Arrival | None:
         if isinstance(known := await self._guard.find(delivery_id), HandedOver):
             await self._repeat(known, delivery_id)
@@ -576,300 +552,6 @@ class _Stream(Generic[T]):
         return item
 
 
-class Line:
-    """The way to the broker: opens connections and says in our words why one cannot be opened.
-
-    Args:
-        amqp_url: As in `AgencyClient`.
-        code: The party that connects.
-        ssl_context: As in `AgencyClient`.
-        timeout_s: How long one attempt may take, seconds.
-
-    Raises:
-        Unusable: A101 when the url names another user than `code`.
-    """
-
-    def __init__(self, amqp_url: str, code: AgencyCode, ssl_context: ssl.SSLContext | None, timeout_s: float) -> None:
-        parts = urlsplit(amqp_url)
-        user = unquote(parts.username or "")
-        if user != code:
-            raise Unusable(
-                f"the user of the url is {user!r}, not {code}",
-                f"tài khoản trong địa chỉ là {user!r}, không phải {code}",
-                place="amqp_url",
-            )
-        self.place = f"{parts.scheme}://{parts.hostname}:{parts.port or ''}"
-        self._url = amqp_url
-        self._code = code
-        self._ssl_context = ssl_context
-        self._timeout_s = timeout_s
-
-    async def connect(self, purpose: str) -> AbstractConnection:
-        """Open a connection.
-
-        Raises:
-            RefusedByBroker: When the broker does not let us in.
-            Unreachable: When it does not answer.
-        """
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await aio_pika.connect(
-                    self._url,
-                    ssl_context=self._ssl_context,
-                    client_properties={"connection_name": f"truc-agency {self._code} {purpose}"},
-                )
-        except (AuthenticationError, ProbableAuthenticationError) as error:
-            raise self.refused(error) from error
-        except ConnectionClosed as error:
-            if error.args and error.args[0] == _NOT_ALLOWED:
-                raise self.refused(error) from error
-            raise self.unreachable(error) from error
-        except _TROUBLE as error:
-            raise self.unreachable(error) from error
-
-    def refused(self, error: Exception) -> RefusedByBroker:
-        """Say that the broker said no."""
-        return RefusedByBroker(
-            f"the broker says: {_last_line(error)}", f"máy chủ báo: {_last_line(error)}", place=self.place
-        )
-
-    def unreachable(self, error: BaseException | None) -> Unreachable:
-        """Say that the broker does not answer."""
-        return Unreachable(
-            f"no connection: {_last_line(error)}", f"không kết nối được: {_last_line(error)}", place=self.place
-        )
-
-
-class Probe:
-    """Finds out what the broker permits, and leaves no trace: each question is one that it must turn down.
-
-    The broker checks permissions first, and then refuses with another code what is wrong on purpose: a publish in the
-    name of another user, a consumer with an impossible priority.
-    """
-
-    def __init__(self, line: Line, code: AgencyCode) -> None:
-        self._line = line
-        self._code = code
-
-    async def log_in(self) -> None:
-        """Open a connection and close it.
-
-        Raises:
-            BrokerError: When that cannot be done.
-        """
-        await _close(await self._line.connect("probe"))
-
-    async def ask_to_publish(self) -> None:
-        """Ask whether we may publish documents.
-
-        Raises:
-            BrokerError: When we may not, or nobody answers.
-        """
-
-        async def ask(channel: AbstractChannel) -> None:
-            exchange = await channel.get_exchange(SUBMIT, ensure=False)
-            message = aio_pika.Message(b"", user_id=f"{self._code} probe", message_id=uuid.uuid4().hex)
-            await exchange.publish(message, submit_key("document", self._code), mandatory=True)
-
-        await self._ask(ask)
-
-    async def ask_to_read(self) -> None:
-        """Ask whether there is a queue for us and we may read it.
-
-        Raises:
-            BrokerError: When we may not, when there is none, or nobody answers.
-        """
-
-        async def ask(channel: AbstractChannel) -> None:
-            queue = await channel.get_queue(agency_queue(self._code), ensure=False)
-            await queue.consume(_ignore, arguments={"x-priority": "probe"})
-
-        await self._ask(ask)
-
-    async def _ask(self, ask: Callable[[AbstractChannel], Coroutine[Any, Any, None]]) -> None:
-        connection = await self._line.connect("probe")
-        try:
-            asking = asyncio.ensure_future(ask(await connection.channel(publisher_confirms=True)))
-            await asyncio.wait({asking}, timeout=_CLOSE_TIMEOUT_S)
-            error = asking.exception() if asking.done() and not asking.cancelled() else TimeoutError()
-        finally:
-            await _close(connection)
-        match error:
-            case ChannelPreconditionFailed():
-                return
-            case ChannelNotFoundEntity():
-                raise NoQueue(_last_line(error), _last_line(error), place=self._line.place) from error
-            case ChannelClosed():
-                raise self._line.refused(error) from error
-            case _:
-                raise self._line.unreachable(error) from error
-
-
-class _Publisher:
-    """Publishes under confirms, on a connection of its own that is opened when needed."""
-
-    def __init__(self, line: Line, code: AgencyCode, confirm_timeout_s: float) -> None:
-        self._line = line
-        self._code = code
-        self._confirm_timeout_s = confirm_timeout_s
-        self._room = asyncio.Semaphore(_MAX_UNCONFIRMED)
-        self._opening = asyncio.Lock()
-        self._closed = False
-        self._connection: AbstractConnection | None = None
-        self._channel: AbstractChannel | None = None
-
-    async def publish(self, token: bytes, routing_key: str, timeout_s: float | None) -> None:
-        """Publish the same bytes until they are confirmed, or until the time is over; without end for `None`."""
-        loop = asyncio.get_running_loop()
-        deadline = None if timeout_s is None else loop.time() + timeout_s
-        doubt: NotConfirmed | None = None
-        async with self._room:
-            for wait_s in _waits():
-                trouble = await self._attempt(token, routing_key)
-                if trouble is None:
-                    return
-                doubt = trouble if isinstance(trouble, NotConfirmed) else doubt
-                out_of_time = self._closed or (deadline is not None and loop.time() + wait_s >= deadline)
-                if out_of_time or isinstance(trouble, RefusedByBroker):
-                    final = trouble if isinstance(trouble, RefusedByBroker) else doubt or trouble
-                    final.token = token
-                    raise final
-                log.warning("publish.again in %.1f s: %s", wait_s, trouble)
-                await asyncio.sleep(wait_s)
-
-    async def close(self) -> None:
-        self._closed = True
-        await self._hang_up()
-
-    async def _hang_up(self) -> None:
-        connection, self._connection, self._channel = self._connection, None, None
-        if connection is not None:
-            await _close(connection)
-
-    async def _attempt(self, token: bytes, routing_key: str) -> BrokerError | None:
-        """Publish once; returns what went wrong."""
-        try:
-            channel = await self._open_channel()
-        except BrokerError as error:
-            return error
-        exchange = await channel.get_exchange(SUBMIT, ensure=False)
-        message = aio_pika.Message(
-            token,
-            content_type="application/jose",
-            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-            message_id=uuid.uuid4().hex,  # fresh: a returned message is told apart by it
-            correlation_id=identity(token),
-            user_id=self._code,
-        )
-        # In a task of its own, since the library also reports a lost connection as a cancellation.
-        publishing = asyncio.ensure_future(exchange.publish(message, routing_key, mandatory=True))
-        try:
-            await asyncio.wait({publishing}, timeout=self._confirm_timeout_s)
-        finally:
-            publishing.cancel()
-        if not publishing.done():
-            if channel is self._channel:
-                await self._hang_up()
-            return NotConfirmed(
-                f"nothing in {self._confirm_timeout_s:g} s", f"không trả lời trong {self._confirm_timeout_s:g} giây"
-            )
-        if publishing.cancelled():
-            return NotConfirmed("the connection was lost", "mất kết nối")
-        return self._translate(publishing.exception())
-
-    def _translate(self, error: BaseException | None) -> BrokerError | None:
-        match error:
-            case None:
-                return None
-            case PublishError() | ChannelNotFoundEntity():
-                return NotTaken("nothing is bound at the axis", "trục chưa có hàng đợi nhận", code="E801")
-            case DeliveryError():
-                return NotTaken("the queue of the axis is full or down", "hàng đợi của trục đầy hoặc đang ngừng")
-            case ChannelClosed():
-                return self._line.refused(error)
-            case _:
-                return NotConfirmed(
-                    f"the connection was lost: {_last_line(error)}", f"mất kết nối: {_last_line(error)}"
-                )
-
-    async def _open_channel(self) -> AbstractChannel:
-        async with self._opening:
-            if self._closed:
-                raise Unreachable("the client is closed", "kết nối đã đóng")
-            if self._channel is None or self._channel.is_closed:
-                await self._hang_up()
-                self._connection = await self._line.connect("publish")
-                try:
-                    self._channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
-                except _TROUBLE as error:
-                    raise self._line.unreachable(error) from error
-            return self._channel
-
-
-class _Consumer:
-    """Consumes a queue, again and again, on a connection of its own.
-
-    What the broker refuses before anything has worked is a mistake of ours and ends it; later it is weather.
-    """
-
-    def __init__(
-        self,
-        line: Line,
-        queue: str,
-        prefetch: int,
-        arrived: "asyncio.Queue[AbstractIncomingMessage | BrokerError | None]",
-        forget_messages: Callable[[], None],
-    ) -> None:
-        self._line = line
-        self._queue = queue
-        self._prefetch = prefetch
-        self._arrived = arrived
-        self._forget_messages = forget_messages
-        self._worked = False
-
-    async def run(self) -> None:
-        waits = _waits()
-        while True:
-            try:
-                await self._consume()
-            except BrokerError as error:
-                if not self._worked and not isinstance(error, Unreachable):
-                    self._arrived.put_nowait(error)
-                    return
-                log.warning("consume.again: %s", error)
-            else:
-                log.warning("consume.again: the broker or the network ended it")
-                waits = _waits()
-            await asyncio.sleep(next(waits))
-
-    async def _consume(self) -> None:
-        """Consume until the broker or the network ends it."""
-        connection = await self._line.connect("consume")
-        ended = asyncio.Event()
-        try:
-            channel = await connection.channel(publisher_confirms=False)
-            channel.close_callbacks.add(lambda *_: ended.set())
-            underlay = await channel.get_underlay_channel()
-            underlay.on_consumer_cancel_callbacks.add(lambda _: ended.set())
-            await channel.set_qos(prefetch_count=self._prefetch)
-            queue = await channel.get_queue(self._queue, ensure=False)
-            await queue.consume(self._put)
-            self._worked = True
-            await ended.wait()
-        except ChannelNotFoundEntity as error:
-            raise NoQueue(f"there is no {self._queue}", f"không có {self._queue}", place=self._line.place) from error
-        except ChannelClosed as error:
-            raise self._line.refused(error) from error
-        except _TROUBLE as error:
-            raise self._line.unreachable(error) from error
-        finally:
-            await _close(connection)
-            self._forget_messages()
-
-    async def _put(self, message: AbstractIncomingMessage) -> None:
-        self._arrived.put_nowait(message)  # bounded by the prefetch
-
-
 def _drain(queue: asyncio.Queue[T]) -> list[T]:
     """Take everything out of a queue."""
     return [queue.get_nowait() for _ in range(queue.qsize())]
@@ -885,43 +567,3 @@ def _by_sender(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
         batch = list(group)
         for start in range(0, len(batch), MAX_ANSWERS):
             yield batch[start : start + MAX_ANSWERS]
-
-
-def _waits() -> Iterator[float]:
-    """Give waits in seconds, doubling up to a bound, with jitter so that not all agencies return at one moment."""
-    wait_s = _FIRST_WAIT_S
-    while True:
-        yield wait_s * random.uniform(0.5, 1)  # noqa: S311 - no secret
-        wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
-
-
-async def _acknowledge(message: AbstractIncomingMessage) -> None:
-    try:
-        await message.ack()
-    except _TROUBLE as error:
-        log.info("ack.stale: %s", error)  # the channel is gone; the message comes again and is known
-
-
-async def _ignore(message: AbstractIncomingMessage) -> None:
-    """Leave a message unacknowledged, so that it goes back when the connection is closed."""
-
-
-async def _put_aside(message: AbstractIncomingMessage) -> None:
-    try:
-        await message.reject(requeue=False)
-    except _TROUBLE as error:
-        log.info("reject.stale: %s", error)
-
-
-async def _close(connection: AbstractConnection) -> None:
-    with contextlib.suppress(*_TROUBLE):
-        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-            await connection.close()
-
-
-def _last_line(error: BaseException | None) -> str:
-    """Give the words of an error of the library without its wrapping."""
-    if isinstance(error, TimeoutError) and not str(error):
-        return "timeout"
-    text = str(error.args[-1] if error is not None and error.args else error)
-    return text.splitlines()[-1][:300] if text else type(error).__name__

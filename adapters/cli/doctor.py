@@ -14,7 +14,7 @@ import typer
 from adapters.cli.output import Exit, Language, Session, run
 
 if TYPE_CHECKING:
-    from adapters.client import Line, Probe
+    from adapters.line import Line, Probe
     from adapters.settings import AgencySettings
     from schemas.signing import KeyRecord
 
@@ -233,7 +233,7 @@ class _Examination:
         return load_record(self._settings.certificate_file)
 
     def _line(self) -> "Line":
-        from adapters.client import Line
+        from adapters.line import Line
         from schemas.identifiers import AgencyCode
 
         settings = self._settings
@@ -241,7 +241,7 @@ class _Examination:
         return Line(url, code, settings.ssl_context(), settings.connect_timeout_s)
 
     def _probe(self, line: "Line") -> "Probe":
-        from adapters.client import Probe
+        from adapters.line import Probe
         from schemas.identifiers import AgencyCode
 
         return Probe(line, AgencyCode(self._settings.code))

@@ -155,7 +155,7 @@ def _nation(installation: "Installation", folder: Path, documents: int, wrong: f
         "recipients": [
             member["code"]
             for member in members
-            if installation.directory.tier_of(AgencyCode(member["code"])) != "associate"
+            if installation.directory.tier_of(AgencyCode(str(member["code"]))) != "associate"
         ],
         "documents_per_agency": documents,
         "wrong_share": wrong,

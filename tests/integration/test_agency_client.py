@@ -178,7 +178,7 @@ async def test_a_step_that_is_cancelled_while_a_duplicate_is_acknowledged_ends_a
         async def blocked(_message) -> None:
             await asyncio.sleep(60)
 
-        monkeypatch.setattr("adapters.client._acknowledge", blocked)
+        monkeypatch.setattr("adapters.client.acknowledge", blocked)
         await axis.deliver(token, axis.agency)
         assert await nothing_arrives(client.arrivals(), within_s=1)
 

@@ -1,0 +1,384 @@
+"""The line to the axis: connections, publishing until it is confirmed, taking what arrives. The only AMQP in here.
+
+Connections are plain ones under supervision of our own, one to publish and one to consume, each opened at first use.
+Nothing is declared here, not even passively: queues and permissions are the operator's.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import ssl
+import uuid
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+from aio_pika.exceptions import (
+    AMQPError,
+    AuthenticationError,
+    ChannelClosed,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+    ConnectionClosed,
+    DeliveryError,
+    ProbableAuthenticationError,
+    PublishError,
+)
+
+from adapters.errors import BrokerError, NoQueue, NotConfirmed, NotTaken, RefusedByBroker, Unreachable, Unusable
+from schemas.addresses import SUBMIT, agency_queue, submit_key
+from schemas.identifiers import AgencyCode
+from schemas.signing import identity
+
+Message = AbstractIncomingMessage
+"""A message as it came."""
+
+log = logging.getLogger(__name__)
+
+_TROUBLE: Final = (AMQPError, OSError, RuntimeError)  # the library's errors have no common root
+_NOT_ALLOWED: Final = 530
+_MAX_UNCONFIRMED: Final = 256
+_FIRST_WAIT_S: Final = 0.2
+_LONGEST_WAIT_S: Final = 30.0
+_CLOSE_TIMEOUT_S: Final = 5.0
+
+
+class Line:
+    """The way to the broker: opens connections and says in our words why one cannot be opened.
+
+    Args:
+        amqp_url: As in `AgencyClient`.
+        code: The party that connects.
+        ssl_context: As in `AgencyClient`.
+        timeout_s: How long one attempt may take, seconds.
+
+    Raises:
+        Unusable: A101 when the url names another user than `code`.
+    """
+
+    def __init__(self, amqp_url: str, code: AgencyCode, ssl_context: ssl.SSLContext | None, timeout_s: float) -> None:
+        parts = urlsplit(amqp_url)
+        user = unquote(parts.username or "")
+        if user != code:
+            raise Unusable(
+                f"the user of the url is {user!r}, not {code}",
+                f"tài khoản trong địa chỉ là {user!r}, không phải {code}",
+                place="amqp_url",
+            )
+        self.place = f"{parts.scheme}://{parts.hostname}:{parts.port or ''}"
+        self._url = amqp_url
+        self._code = code
+        self._ssl_context = ssl_context
+        self._timeout_s = timeout_s
+
+    async def connect(self, purpose: str) -> AbstractConnection:
+        """Open a connection.
+
+        Raises:
+            RefusedByBroker: When the broker does not let us in.
+            Unreachable: When it does not answer.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await aio_pika.connect(
+                    self._url,
+                    ssl_context=self._ssl_context,
+                    client_properties={"connection_name": f"truc-agency {self._code} {purpose}"},
+                )
+        except (AuthenticationError, ProbableAuthenticationError) as error:
+            raise self.refused(error) from error
+        except ConnectionClosed as error:
+            if error.args and error.args[0] == _NOT_ALLOWED:
+                raise self.refused(error) from error
+            raise self.unreachable(error) from error
+        except _TROUBLE as error:
+            raise self.unreachable(error) from error
+
+    def refused(self, error: Exception) -> RefusedByBroker:
+        """Say that the broker said no."""
+        return RefusedByBroker(
+            f"the broker says: {_last_line(error)}", f"máy chủ báo: {_last_line(error)}", place=self.place
+        )
+
+    def unreachable(self, error: BaseException | None) -> Unreachable:
+        """Say that the broker does not answer."""
+        return Unreachable(
+            f"no connection: {_last_line(error)}", f"không kết nối được: {_last_line(error)}", place=self.place
+        )
+
+
+class Probe:
+    """Finds out what the broker permits, and leaves no trace: each question is one that it must turn down.
+
+    The broker checks permissions first, and then refuses with another code what is wrong on purpose: a publish in the
+    name of another user, a consumer with an impossible priority.
+    """
+
+    def __init__(self, line: Line, code: AgencyCode) -> None:
+        self._line = line
+        self._code = code
+
+    async def log_in(self) -> None:
+        """Open a connection and close it.
+
+        Raises:
+            BrokerError: When that cannot be done.
+        """
+        await _close(await self._line.connect("probe"))
+
+    async def ask_to_publish(self) -> None:
+        """Ask whether we may publish documents.
+
+        Raises:
+            BrokerError: When we may not, or nobody answers.
+        """
+
+        async def ask(channel: AbstractChannel) -> None:
+            exchange = await channel.get_exchange(SUBMIT, ensure=False)
+            message = aio_pika.Message(b"", user_id=f"{self._code} probe", message_id=uuid.uuid4().hex)
+            await exchange.publish(message, submit_key("document", self._code), mandatory=True)
+
+        await self._ask(ask)
+
+    async def ask_to_read(self) -> None:
+        """Ask whether there is a queue for us and we may read it.
+
+        Raises:
+            BrokerError: When we may not, when there is none, or nobody answers.
+        """
+
+        async def ask(channel: AbstractChannel) -> None:
+            queue = await channel.get_queue(agency_queue(self._code), ensure=False)
+            await queue.consume(_ignore, arguments={"x-priority": "probe"})
+
+        await self._ask(ask)
+
+    async def _ask(self, ask: Callable[[AbstractChannel], Coroutine[Any, Any, None]]) -> None:
+        connection = await self._line.connect("probe")
+        try:
+            asking = asyncio.ensure_future(ask(await connection.channel(publisher_confirms=True)))
+            await asyncio.wait({asking}, timeout=_CLOSE_TIMEOUT_S)
+            error = asking.exception() if asking.done() and not asking.cancelled() else TimeoutError()
+        finally:
+            await _close(connection)
+        match error:
+            case ChannelPreconditionFailed():
+                return
+            case ChannelNotFoundEntity():
+                raise NoQueue(_last_line(error), _last_line(error), place=self._line.place) from error
+            case ChannelClosed():
+                raise self._line.refused(error) from error
+            case _:
+                raise self._line.unreachable(error) from error
+
+
+class Publisher:
+    """Publishes under confirms, on a connection of its own that is opened when needed."""
+
+    def __init__(self, line: Line, code: AgencyCode, confirm_timeout_s: float) -> None:
+        self._line = line
+        self._code = code
+        self._confirm_timeout_s = confirm_timeout_s
+        self._room = asyncio.Semaphore(_MAX_UNCONFIRMED)
+        self._opening = asyncio.Lock()
+        self._closed = False
+        self._connection: AbstractConnection | None = None
+        self._channel: AbstractChannel | None = None
+
+    async def publish(self, token: bytes, routing_key: str, timeout_s: float | None) -> None:
+        """Publish the same bytes until they are confirmed, or until the time is over; without end for `None`."""
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout_s is None else loop.time() + timeout_s
+        doubt: NotConfirmed | None = None
+        async with self._room:
+            for wait_s in _waits():
+                trouble = await self._attempt(token, routing_key)
+                if trouble is None:
+                    return
+                doubt = trouble if isinstance(trouble, NotConfirmed) else doubt
+                out_of_time = self._closed or (deadline is not None and loop.time() + wait_s >= deadline)
+                if out_of_time or isinstance(trouble, RefusedByBroker):
+                    final = trouble if isinstance(trouble, RefusedByBroker) else doubt or trouble
+                    final.token = token
+                    raise final
+                log.warning("publish.again in %.1f s: %s", wait_s, trouble)
+                await asyncio.sleep(wait_s)
+
+    async def close(self) -> None:
+        """End the connection; nothing can be published afterwards."""
+        self._closed = True
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        connection, self._connection, self._channel = self._connection, None, None
+        if connection is not None:
+            await _close(connection)
+
+    async def _attempt(self, token: bytes, routing_key: str) -> BrokerError | None:
+        """Publish once; returns what went wrong."""
+        try:
+            channel = await self._open_channel()
+        except BrokerError as error:
+            return error
+        exchange = await channel.get_exchange(SUBMIT, ensure=False)
+        message = aio_pika.Message(
+            token,
+            content_type="application/jose",
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            message_id=uuid.uuid4().hex,  # fresh: a returned message is told apart by it
+            correlation_id=identity(token),
+            user_id=self._code,
+        )
+        # In a task of its own, since the library also reports a lost connection as a cancellation.
+        publishing = asyncio.ensure_future(exchange.publish(message, routing_key, mandatory=True))
+        try:
+            await asyncio.wait({publishing}, timeout=self._confirm_timeout_s)
+        finally:
+            publishing.cancel()
+        if not publishing.done():
+            if channel is self._channel:
+                await self._hang_up()
+            return NotConfirmed(
+                f"nothing in {self._confirm_timeout_s:g} s", f"không trả lời trong {self._confirm_timeout_s:g} giây"
+            )
+        if publishing.cancelled():
+            return NotConfirmed("the connection was lost", "mất kết nối")
+        return self._translate(publishing.exception())
+
+    def _translate(self, error: BaseException | None) -> BrokerError | None:
+        match error:
+            case None:
+                return None
+            case PublishError() | ChannelNotFoundEntity():
+                return NotTaken("nothing is bound at the axis", "trục chưa có hàng đợi nhận", code="E801")
+            case DeliveryError():
+                return NotTaken("the queue of the axis is full or down", "hàng đợi của trục đầy hoặc đang ngừng")
+            case ChannelClosed():
+                return self._line.refused(error)
+            case _:
+                return NotConfirmed(
+                    f"the connection was lost: {_last_line(error)}", f"mất kết nối: {_last_line(error)}"
+                )
+
+    async def _open_channel(self) -> AbstractChannel:
+        async with self._opening:
+            if self._closed:
+                raise Unreachable("the client is closed", "kết nối đã đóng")
+            if self._channel is None or self._channel.is_closed:
+                await self._hang_up()
+                self._connection = await self._line.connect("publish")
+                try:
+                    self._channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
+                except _TROUBLE as error:
+                    raise self._line.unreachable(error) from error
+            return self._channel
+
+
+class Consumer:
+    """Consumes a queue, again and again, on a connection of its own.
+
+    What the broker refuses before anything has worked is a mistake of ours and ends it; later it is weather.
+    """
+
+    def __init__(
+        self,
+        line: Line,
+        queue: str,
+        prefetch: int,
+        arrived: "asyncio.Queue[AbstractIncomingMessage | BrokerError | None]",
+        forget_messages: Callable[[], None],
+    ) -> None:
+        self._line = line
+        self._queue = queue
+        self._prefetch = prefetch
+        self._arrived = arrived
+        self._forget_messages = forget_messages
+        self._worked = False
+
+    async def run(self) -> None:
+        """Consume until cancelled, over as many connections as it takes; what cannot be mended is handed on."""
+        waits = _waits()
+        while True:
+            try:
+                await self._consume()
+            except BrokerError as error:
+                if not self._worked and not isinstance(error, Unreachable):
+                    self._arrived.put_nowait(error)
+                    return
+                log.warning("consume.again: %s", error)
+            else:
+                log.warning("consume.again: the broker or the network ended it")
+                waits = _waits()
+            await asyncio.sleep(next(waits))
+
+    async def _consume(self) -> None:
+        """Consume until the broker or the network ends it."""
+        connection = await self._line.connect("consume")
+        ended = asyncio.Event()
+        try:
+            channel = await connection.channel(publisher_confirms=False)
+            channel.close_callbacks.add(lambda *_: ended.set())
+            underlay = await channel.get_underlay_channel()
+            underlay.on_consumer_cancel_callbacks.add(lambda _: ended.set())
+            await channel.set_qos(prefetch_count=self._prefetch)
+            queue = await channel.get_queue(self._queue, ensure=False)
+            await queue.consume(self._put)
+            self._worked = True
+            await ended.wait()
+        except ChannelNotFoundEntity as error:
+            raise NoQueue(f"there is no {self._queue}", f"không có {self._queue}", place=self._line.place) from error
+        except ChannelClosed as error:
+            raise self._line.refused(error) from error
+        except _TROUBLE as error:
+            raise self._line.unreachable(error) from error
+        finally:
+            await _close(connection)
+            self._forget_messages()
+
+    async def _put(self, message: AbstractIncomingMessage) -> None:
+        self._arrived.put_nowait(message)  # bounded by the prefetch
+
+
+async def acknowledge(message: AbstractIncomingMessage) -> None:
+    """Settle a message; one whose channel is gone comes again."""
+    try:
+        await message.ack()
+    except _TROUBLE as error:
+        log.info("ack.stale: %s", error)  # the channel is gone; the message comes again and is known
+
+
+async def put_aside(message: AbstractIncomingMessage) -> None:
+    """Give a message back to the axis, which decides about it."""
+    try:
+        await message.reject(requeue=False)
+    except _TROUBLE as error:
+        log.info("reject.stale: %s", error)
+
+
+async def _ignore(message: AbstractIncomingMessage) -> None:
+    """Leave a message unacknowledged, so that it goes back when the connection is closed."""
+
+
+def _waits() -> Iterator[float]:
+    """Give waits in seconds, doubling up to a bound, with jitter so that not all agencies return at one moment."""
+    wait_s = _FIRST_WAIT_S
+    while True:
+        yield wait_s * random.uniform(0.5, 1)  # noqa: S311 - no secret
+        wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+
+
+async def _close(connection: AbstractConnection) -> None:
+    with contextlib.suppress(*_TROUBLE):
+        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+            await connection.close()
+
+
+def _last_line(error: BaseException | None) -> str:
+    """Give the words of an error of the library without its wrapping."""
+    if isinstance(error, TimeoutError) and not str(error):
+        return "timeout"
+    text = str(error.args[-1] if error is not None and error.args else error)
+    return text.splitlines()[-1][:300] if text else type(error).__name__
