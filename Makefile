@@ -6,7 +6,7 @@ BOOTSTRAP := sh hub/dev/bootstrap.sh
 ENVIRONMENT := .venv/.complete
 ARGS ?=
 
-.PHONY: help setup demo test run check format clean
+.PHONY: help setup demo bench test run check format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -17,6 +17,9 @@ setup: $(ENVIRONMENT) ## Get everything that is missing: Python packages, Rabbit
 
 demo: setup ## Send real documents through a hub of its own, show what happened, leave nothing behind
 	@$(TRUC) demo $(ARGS)
+
+bench: setup ## Measure documents and deliveries a second through the whole path, agencies included
+	@$(TRUC) demo --documents 60 --wrong 0 --json $(ARGS)
 
 # On a laptop, tests whose service is missing are skipped with the reason; in CI they fail.
 test: check ## Run every check and every test
