@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from hub.broker.management import Management
 from hub.broker.topology import Step, User, desired, plan
-from hub.core.directory import Directory, snapshot
+from hub.core.directory import Directory, endpoints_of, snapshot
 from hub.core.directory_change import diff
 from hub.dev.country import demo_country
 from hub.dev.pki import certificate_file, equip, key_file
@@ -120,12 +120,6 @@ async def install_demo(servers: Servers, folder: Path) -> Installation:
         folder=folder,
         country=demo_country(),
     )
-
-
-def endpoints_of(directory: Directory) -> list[AgencyCode]:
-    """List everybody who connects: each endpoint of an agency, and each platform."""
-    endpoints = {agency.endpoint for agency in directory.agencies.values() if agency.endpoint is not None}
-    return sorted(endpoints | set(directory.platforms))
 
 
 def _equipped(folder: Path, country: DirectoryFile, now: datetime) -> DirectoryFile:

@@ -164,7 +164,7 @@ def generate(
     ] = None,
 ) -> None:
     """Make up a directory for trials: the real first level, with plausible departments and communes below it."""
-    from hub.core.directory import snapshot
+    from hub.core.directory import endpoints_of, snapshot
     from hub.dev.country import country, demo_country, shipped
     from hub.dev.pki import equip
 
@@ -172,7 +172,7 @@ def generate(
     if keys is not None:
         now = _now()
         say(f"Khóa và chứng thư trong {keys} CHỈ DÙNG ĐỂ THỬ NGHIỆM, không dùng để ký văn bản thật.")
-        owners = ["hub", *_endpoints(snapshot(directory, epoch=0, as_of=now))]
+        owners = ["hub", *endpoints_of(snapshot(directory, epoch=0, as_of=now))]
         try:
             directory = equip(directory, owners, keys, now)
         except OSError as error:
@@ -281,11 +281,6 @@ def _as_text(directory: "DirectoryFile") -> str:
     return "{\n" + ",\n".join(members) + "\n}\n"
 
 
-def _endpoints(directory: "Directory") -> list[str]:
-    endpoints = {agency.endpoint for agency in directory.agencies.values() if agency.endpoint is not None}
-    return sorted(endpoints | set(directory.platforms))
-
-
 def _has_errors(findings: "Sequence[Finding]") -> bool:
     return any(finding.level == "error" for finding in findings)
 
@@ -353,6 +348,8 @@ def _say_rest(rows: Sequence[object]) -> None:
 
 
 def _numbers(directory: "Directory") -> dict[str, Any]:
+    from hub.core.directory import endpoints_of
+
     agencies = directory.agencies.values()
     known = Counter(agency.tier for agency in agencies if agency.state != "closed")
     connected = Counter(agency.tier for agency in agencies if agency.state != "closed" and agency.endpoint)
@@ -364,7 +361,7 @@ def _numbers(directory: "Directory") -> dict[str, Any]:
         "tiers": {
             tier: {"agencies": known[tier], "connected": connected[tier], "closed": closed[tier]} for tier in TIER_VI
         },
-        "endpoints": len(_endpoints(directory)),
+        "endpoints": len(endpoints_of(directory)),
         "platforms": len(directory.platforms),
         "mandates": len(directory.mandates),
         "certificates": len(directory.keys),

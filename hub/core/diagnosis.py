@@ -3,7 +3,6 @@
 Pure functions over facts that the ledger keeps; the command line, the console and the API all show what these say.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -197,11 +196,6 @@ def diagnose_parked(trace: ParkedTrace) -> Diagnosis:
         code.acts,
         replay_helps=code.retry,
     )
-
-
-def counts_by_state(trace: DocumentTrace) -> dict[str, int]:
-    """Count the deliveries of a document by state."""
-    return dict(Counter(item.delivery.state for item in trace.deliveries))
 
 
 def clock_time(moment: datetime) -> str:

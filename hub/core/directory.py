@@ -19,7 +19,7 @@ from schemas.directory_file import (
     key_record,
 )
 from schemas.envelope import Action
-from schemas.identifiers import HUB, AgencyCode
+from schemas.identifiers import AgencyCode
 from schemas.refusal import Problem
 from schemas.signing import KeyRecord
 
@@ -142,9 +142,10 @@ def snapshot(file: DirectoryFile, *, epoch: int, as_of: datetime, keys: Iterable
     )
 
 
-def in_charge_of(directory: Directory, endpoint: AgencyCode) -> list[AgencyCode]:
-    """List the agencies whose mail goes to this endpoint."""
-    return [agency.code for agency in directory.agencies.values() if agency.endpoint == endpoint]
+def endpoints_of(directory: Directory) -> list[AgencyCode]:
+    """List everybody who connects: each endpoint of an agency, and each platform."""
+    endpoints = {agency.endpoint for agency in directory.agencies.values() if agency.endpoint is not None}
+    return sorted(endpoints | set(directory.platforms))
 
 
 def _agency(entry: AgencyEntry) -> Agency:
@@ -157,6 +158,3 @@ def _agency(entry: AgencyEntry) -> Agency:
         state=entry.state,
         successors=entry.successors,
     )
-
-
-__all__ = ["HUB", "PLATFORM_TIER", "Agency", "Directory", "in_charge_of", "snapshot"]

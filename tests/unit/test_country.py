@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from hub.core.directory import in_charge_of, snapshot
+from hub.core.directory import endpoints_of, snapshot
 from hub.core.directory_change import diff
 from hub.core.directory_check import check
 from hub.dev.country import COMMUNES, country, demo_country, shipped
@@ -47,12 +47,14 @@ class TestDemo:
         }
 
     def test_a_platform_receives_for_several(self, directory):
-        assert in_charge_of(directory, "lgsp-h26") == ["H26", "H26.01", "H26.02", "H26.101", "H26.102"]
+        served = [agency.code for agency in directory.agencies.values() if agency.endpoint == "lgsp-h26"]
+        assert served == ["H26", "H26.01", "H26.02", "H26.101", "H26.102"]
         assert directory.allows("lgsp-h26", "H26.101", "new")
         assert not directory.allows("lgsp-h26", "H53", "new")
 
     def test_the_others_receive_for_themselves(self, directory):
-        assert in_charge_of(directory, "H53.101") == ["H53.101"]
+        assert directory.endpoint_of("H53.101") == "H53.101"
+        assert "H53.101" in endpoints_of(directory)
 
     def test_the_first_level_is_there_with_its_history(self, directory):
         assert directory.agencies["H02"].successors == ("H05",)

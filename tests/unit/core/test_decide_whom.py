@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from hub.core.address import address
-from hub.core.directory import Agency, Directory, in_charge_of, snapshot
+from hub.core.directory import Agency, Directory, endpoints_of, snapshot
 from hub.core.policy import Policy
 from schemas.directory_file import DirectoryFile
 from schemas.envelope import Envelope
@@ -223,6 +223,9 @@ def test_mail_travels_by_the_exchange_of_the_tier_into_the_queue_of_the_endpoint
     assert directory.endpoint_of("H99") is None
 
 
-def test_an_endpoint_is_in_charge_of_the_agencies_that_name_it():
-    assert in_charge_of(stage.directory(), "lgsp-h26") == ["H26.01", "H26.01.07"]
-    assert in_charge_of(stage.directory(), "H99") == []
+def test_everybody_who_connects_is_an_endpoint_once():
+    directory = stage.directory()
+    assert endpoints_of(directory) == sorted(
+        {agency.endpoint for agency in directory.agencies.values() if agency.endpoint} | {"lgsp-h26"}
+    )
+    assert "H26.01" not in endpoints_of(directory)  # its platform connects for it
