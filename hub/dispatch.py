@@ -14,11 +14,11 @@ from datetime import datetime
 from typing import Protocol
 
 from hub.core.delivery import Due, Posting, Transition
-from hub.core.directory import PLATFORM_TIER, Directory
 from hub.core.policy import Policy
 from hub.core.settlement import Handover, settle_attempt
 from hub.telemetry import report
 from schemas.addresses import tier_exchange
+from schemas.checks.directory import PLATFORM_TIER, Directory
 
 
 class Claim(Protocol):

@@ -14,7 +14,6 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from hub.broker.management import Management
 from hub.broker.topology import Step, User, desired, plan
-from hub.core.directory import Directory, endpoints_of, snapshot
 from hub.core.directory_change import diff
 from hub.dev.country import demo_country
 from hub.dev.pki import certificate_file, equip, key_file
@@ -22,6 +21,7 @@ from hub.dev.servers import Servers
 from hub.store.directory import DirectoryStore
 from hub.store.migrations import upgrade
 from hub.store.pool import open_pool
+from schemas.checks.directory import Directory, endpoints_of, snapshot
 from schemas.directory_file import DirectoryFile
 from schemas.identifiers import HUB, AgencyCode
 

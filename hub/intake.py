@@ -20,13 +20,13 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from hub.core.decide import decide_all
-from hub.core.directory import Directory
 from hub.core.letter import Decision, notice_of
 from hub.core.policy import Policy
 from hub.core.submission import Submission
 from hub.core.trouble import Unstorable
 from hub.core.verdict import Accept, Park, Refuse, Verdict
 from hub.telemetry import report
+from schemas.checks.directory import Directory
 from schemas.refusal import Problem
 from schemas.signing import Signer
 

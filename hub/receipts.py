@@ -16,13 +16,13 @@ from typing import Protocol
 
 from hub.core.decide import decide_receipts
 from hub.core.delivery import Delivery
-from hub.core.directory import Directory
 from hub.core.policy import Policy
 from hub.core.settlement import ReceiptSettlement, settle_receipt
 from hub.core.submission import Submission
 from hub.core.trouble import Unstorable
 from hub.core.verdict import Answered, Park, ReceiptVerdict
 from hub.telemetry import report
+from schemas.checks.directory import Directory
 from schemas.identifiers import DeliveryId
 from schemas.refusal import Problem
 

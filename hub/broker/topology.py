@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from hub.core.directory import PLATFORM_TIER, Directory
 from schemas.addresses import (
     AGENCY_QUEUE_PREFIX,
     DEAD,
@@ -25,6 +24,7 @@ from schemas.addresses import (
     submit_permission,
     tier_exchange,
 )
+from schemas.checks.directory import PLATFORM_TIER, Directory
 from schemas.identifiers import AgencyCode
 
 AGENCY_LETTERS: Final = "agency"

@@ -101,9 +101,9 @@ async def _wanted(settings: "Settings") -> "Topology":
     from datetime import UTC, datetime
 
     from hub.broker.topology import Bounds, desired
-    from hub.core.directory import snapshot
     from hub.store.directory import DirectoryStore
     from hub.store.pool import open_pool
+    from schemas.checks.directory import snapshot
 
     async with open_pool(settings.database_url.get_secret_value()) as pool:
         epoch, file = await DirectoryStore(pool).read()

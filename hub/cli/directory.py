@@ -25,10 +25,10 @@ from schemas.addresses import Tier
 if TYPE_CHECKING:
     from cryptography import x509
 
-    from hub.core.directory import Directory
     from hub.core.directory_change import Changes
     from hub.core.directory_check import Finding
     from hub.store.directory import DirectoryStore
+    from schemas.checks.directory import Directory
     from schemas.directory_file import DirectoryFile
     from schemas.signing import KeyRecord
 
@@ -109,7 +109,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show the directory, or one agency or platform, as it is on a day."""
-    from hub.core.directory import snapshot
+    from schemas.checks.directory import snapshot
 
     as_of = _moment(at)
     with reporting():
@@ -164,9 +164,9 @@ def generate(
     ] = None,
 ) -> None:
     """Make up a directory for trials: the real first level, with plausible departments and communes below it."""
-    from hub.core.directory import endpoints_of, snapshot
     from hub.dev.country import country, demo_country, shipped
     from hub.dev.pki import equip
+    from schemas.checks.directory import endpoints_of, snapshot
 
     directory = demo_country(seed) if size is Size.DEMO else country(shipped(), seed=seed)
     if keys is not None:
@@ -348,7 +348,7 @@ def _say_rest(rows: Sequence[object]) -> None:
 
 
 def _numbers(directory: "Directory") -> dict[str, Any]:
-    from hub.core.directory import endpoints_of
+    from schemas.checks.directory import endpoints_of
 
     agencies = directory.agencies.values()
     known = Counter(agency.tier for agency in agencies if agency.state != "closed")

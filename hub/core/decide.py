@@ -14,7 +14,7 @@
 | 9    | recipients known, open, once, not too many               | E404 E405 E406 E408  | refuse  |
 
 Up to step 6 nobody is proven to have spoken, so nobody is answered but the connection's own user. From then on the
-signer is told every problem at once.
+signer is told every problem at once. Steps 7 to 9 stand in `schemas/checks`, so that agencies can ask them beforehand.
 
 Not here: whether the id was used before (N604, E603). Only the ledger can know, inside its transaction.
 """
@@ -22,18 +22,17 @@ Not here: whether the id was used before (N604, E603). Only the ledger can know,
 from collections.abc import Sequence
 from datetime import datetime
 
-from hub.core.address import address
-from hub.core.authorise import authorise
-from hub.core.directory import Directory
 from hub.core.policy import Policy
 from hub.core.submission import Submission
 from hub.core.verdict import Accept, Answered, Park, ReceiptVerdict, Refuse, Verdict
 from schemas.addresses import submit_key
-from schemas.envelope import ENVELOPE_TYP, MAX_LIFETIME_S, Envelope, read_envelope
+from schemas.checks.directory import Directory
+from schemas.checks.examine import examine
+from schemas.envelope import ENVELOPE_TYP, Envelope, read_envelope
 from schemas.identifiers import AgencyCode
 from schemas.receipt import RECEIPT_TYP, Receipt, read_receipt
 from schemas.refusal import Problem
-from schemas.signing import MAX_AHEAD_S, Verified, verify
+from schemas.signing import Verified, verify
 
 
 def decide(submission: Submission, directory: Directory, policy: Policy, now: datetime) -> Verdict:
@@ -45,11 +44,15 @@ def decide(submission: Submission, directory: Directory, policy: Policy, now: da
     if not isinstance(envelope, Envelope):
         return _refuse(submission, verified, None, envelope)
 
-    addressees, address_problems = address(envelope, directory, policy)
-    problems = (
-        *_check_times(envelope, verified, now),
-        *authorise(envelope, verified, submission, directory),
-        *address_problems,
+    addressees, problems = examine(
+        envelope,
+        signer=verified.key.owner,
+        signed_at_s=verified.signed_at_s,
+        user=submission.user,
+        routing_key=submission.routing_key,
+        directory=directory,
+        max_recipients=policy.max_recipients,
+        now=now,
     )
     if problems:
         return _refuse(submission, verified, envelope, problems)
@@ -128,20 +131,6 @@ def _prove(submission: Submission, typ: str, directory: Directory, now: datetime
         problem = Problem("E201", "/header/x5t#S256", f"its owner is {owner}", f"chủ chứng thư là {owner}")
         return Park(submission, (problem,), tell=AgencyCode(user))
     return verified
-
-
-def _check_times(envelope: Envelope, verified: Verified, now: datetime) -> tuple[Problem, ...]:
-    """Step 7, what the schema cannot say."""
-    problems = []
-    if envelope.created > verified.signed_at_s + MAX_AHEAD_S:
-        problems.append(Problem("E601", "/created", "later than the signature", "sau thời điểm ký"))
-    if envelope.expires <= now.timestamp():
-        problems.append(Problem("E602", "/expires", "in the past", "đã qua"))
-    if not envelope.created < envelope.expires <= envelope.created + MAX_LIFETIME_S:
-        problems.append(
-            Problem("E602", "/expires", "not within 30 days after `created`", "không trong 30 ngày sau `created`")
-        )
-    return tuple(problems)
 
 
 def _check_answerer(

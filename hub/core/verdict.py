@@ -4,18 +4,11 @@ from dataclasses import dataclass
 
 from hub.core.submission import Submission
 from schemas.addresses import Tier
+from schemas.checks.address import Addressee
 from schemas.envelope import Envelope
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId, delivery_id_of
 from schemas.receipt import Receipt
 from schemas.refusal import Problem
-
-
-@dataclass(frozen=True, slots=True)
-class Addressee:
-    """A recipient as the directory had it at acceptance; its tier then is the one that figures count."""
-
-    code: AgencyCode
-    tier: Tier
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ from typing import Final, NoReturn
 import structlog
 from cryptography import x509
 
-from hub.core.directory import Directory, snapshot
 from hub.core.directory_change import Changes, size
 from hub.core.trouble import Stale, Trouble, Unavailable
 from hub.store.entries import Entries, columns
 from hub.store.pool import Connection, Pool
+from schemas.checks.directory import Directory, snapshot
 from schemas.directory_file import (
     VIETNAM,
     AgencyEntry,

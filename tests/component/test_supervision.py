@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 
 import hub.intake
-from hub.core.directory import Directory
 from hub.core.submission import Submission
 from hub.core.trouble import Stale, Unavailable, Unstorable
 from hub.intake import Intake
@@ -17,6 +16,7 @@ from hub.returns import Returns
 from hub.telemetry.health import Health
 from hub.wiring import _guarded, keep_turning
 from schemas import addresses
+from schemas.checks.directory import Directory
 from tests.component.effects import Effects
 from tests.component.memory import Batch, MemoryDeadInbox, MemoryInbox, MemoryLedger, Message
 from tests.component.world import World

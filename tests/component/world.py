@@ -13,7 +13,6 @@ from uuid import UUID
 
 from adapters.inbox_guard import HandedOver, InboxGuard
 from hub.core.delivery import STATES, Posting
-from hub.core.directory import Directory, snapshot
 from hub.core.policy import Policy
 from hub.core.settlement import Handover
 from hub.core.submission import Submission
@@ -24,6 +23,7 @@ from hub.receipts import Receipts
 from hub.reconcile import Reconcile
 from hub.returns import Returns
 from schemas import addresses
+from schemas.checks.directory import Directory, snapshot
 from schemas.directory_file import AgencyEntry, CertificateEntry, DirectoryFile
 from schemas.envelope import ENVELOPE_TYP, DocumentFacts, Envelope, Signer, new_envelope, read_envelope
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId, delivery_id_of, identity_of

@@ -10,8 +10,8 @@ import aiormq
 from hub.broker.connection import Connection
 from hub.broker.management import Management
 from hub.broker.topology import Bounds, Topology, desired, plan
-from hub.core.directory import Agency, Directory
 from schemas.addresses import Tier
+from schemas.checks.directory import Agency, Directory
 from schemas.identifiers import AgencyCode
 from tests.services import Broker
 

@@ -5,10 +5,10 @@ import pytest
 
 from adapters.nation import FAULTS, DocumentOffice
 from hub.core.decide import decide
-from hub.core.directory import snapshot
 from hub.core.policy import Policy
 from hub.core.submission import Submission
 from hub.core.verdict import Accept
+from schemas.checks.directory import snapshot
 from schemas.directory_file import DirectoryFile
 from schemas.identifiers import AgencyCode
 from tests.keys import agency_keys

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from hub.core.directory import endpoints_of, snapshot
 from hub.core.directory_change import diff
 from hub.core.directory_check import check
 from hub.dev.country import COMMUNES, country, demo_country, shipped
 from schemas.addresses import TIERS
+from schemas.checks.directory import endpoints_of, snapshot
 from schemas.directory_file import DirectoryFile
 from schemas.identifiers import is_agency_code
 

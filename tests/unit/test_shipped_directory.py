@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hub.core.directory import snapshot
 from hub.core.directory_check import check
+from schemas.checks.directory import snapshot
 from schemas.directory_file import DirectoryFile, start_of
 
 FILE = Path(__file__).parents[2] / "hub" / "data" / "vietnam-2025.json"

@@ -19,8 +19,8 @@ from hub.broker.topology import (
     drift,
     plan,
 )
-from hub.core.directory import Agency, Directory
 from schemas.addresses import DEAD, INTAKE, RECEIPTS, SUBMIT, Tier
+from schemas.checks.directory import Agency, Directory
 from schemas.identifiers import AgencyCode
 
 H26, H26_01, H26_02, H30, OLD = (AgencyCode(code) for code in ("H26", "H26.01", "H26.02", "H30", "000.00.13.H26"))

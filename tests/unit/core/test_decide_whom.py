@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from hub.core.address import address
-from hub.core.directory import Agency, Directory, endpoints_of, snapshot
-from hub.core.policy import Policy
+from schemas.checks.address import address
+from schemas.checks.directory import Agency, Directory, endpoints_of, snapshot
 from schemas.directory_file import DirectoryFile
 from schemas.envelope import Envelope
 from schemas.identifiers import AgencyCode
@@ -33,14 +32,14 @@ def _json(value):
 
 def addressed(*to, directory=None, sender="G01", most=100):
     envelope = Envelope.model_validate_json(_json(stage.document(**{"from": sender}, to=list(to))))
-    addressees, problems = address(envelope, directory or stage.directory(), Policy(max_recipients=most))
+    addressees, problems = address(envelope, directory or stage.directory(), most)
     return [addressee.code for addressee in addressees], [(problem.code, problem.pointer) for problem in problems]
 
 
 def test_named_recipients_are_sorted_and_keep_their_tier():
     envelope = Envelope.model_validate_json(_json(stage.document(to=["H26.01.07", "0100109106", "H26"])))
 
-    addressees, problems = address(envelope, stage.directory(), stage.POLICY)
+    addressees, problems = address(envelope, stage.directory(), stage.POLICY.max_recipients)
 
     assert [(addressee.code, addressee.tier) for addressee in addressees] == [
         ("0100109106", "associate"),
@@ -123,7 +122,7 @@ def test_a_closed_recipient_names_its_successors(successors, told):
     directory = replace(stage.directory(), agencies={"H09": closed})
     envelope = Envelope.model_validate_json(_json(stage.document(to=["H09"])))
 
-    _, problems = address(envelope, directory, stage.POLICY)
+    _, problems = address(envelope, directory, stage.POLICY.max_recipients)
 
     assert problems == (Problem("E408", "/to/0", f"successor: {told}", f"đơn vị kế thừa: {told}"),)
 

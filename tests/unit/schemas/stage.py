@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from hub.core.directory import Directory, snapshot
 from hub.core.policy import Policy
 from hub.core.submission import Submission
+from schemas.checks.directory import Directory, snapshot
 from schemas.directory_file import DirectoryFile
 from schemas.envelope import ENVELOPE_TYP
 from schemas.receipt import RECEIPT_TYP

@@ -1,10 +1,10 @@
 """To whom: groups expanded from the directory, every recipient known, open and named once."""
 
+from dataclasses import dataclass
 from typing import Final
 
-from hub.core.directory import Agency, Directory
-from hub.core.policy import Policy
-from hub.core.verdict import Addressee
+from schemas.addresses import Tier
+from schemas.checks.directory import Agency, Directory
 from schemas.envelope import Envelope
 from schemas.identifiers import AgencyCode
 from schemas.refusal import Problem
@@ -13,8 +13,16 @@ _MAX_HEIRS: Final = 3
 """Successors that a problem names; the directory has them all."""
 
 
+@dataclass(frozen=True, slots=True)
+class Addressee:
+    """A recipient as the directory had it at acceptance; its tier then is the one that figures count."""
+
+    code: AgencyCode
+    tier: Tier
+
+
 def address(
-    envelope: Envelope, directory: Directory, policy: Policy
+    envelope: Envelope, directory: Directory, max_recipients: int
 ) -> tuple[tuple[Addressee, ...], tuple[Problem, ...]]:
     """Find the addressees of an envelope.
 
@@ -46,7 +54,7 @@ def address(
             found[agency.code] = agency
         else:
             problems.append(_not_open(agency, pointer))
-    if len(found) > policy.max_recipients:
+    if len(found) > max_recipients:
         problems.append(
             Problem("E406", "/to", f"{len(found)} recipients", f"{len(found)} đơn vị nhận"),
         )
