@@ -138,6 +138,21 @@ class Part(Wire):
     length: Annotated[int, Field(strict=True, ge=0, le=MAX_PART_BYTES)]
 
 
+class EdxmlOrigin(Wire):
+    """The national packet (QCVN 102:2016/BTTTT) that the document came as.
+
+    Attributes:
+        id: The packet's own DocumentId, opaque text that is unique for one sender; statuses name it.
+        part: Which part holds the bytes of the packet, unchanged.
+        level: What stands behind it. `A2`: the agency's own XML signature covers all of it. `A1`: whoever signs the
+            envelope vouches for it. `A0`: an import from an archive, or a signature that proves nothing any more.
+    """
+
+    id: Annotated[str, text(300)]
+    part: Digest
+    level: Literal["A2", "A1", "A0"]
+
+
 class Envelope(Wire):
     """The payload of a `truc.document.v1`.
 
@@ -154,6 +169,7 @@ class Envelope(Wire):
         created: When the envelope was made, seconds since 1970 UTC.
         expires: When delivery is to be given up, at most 30 days after `created`.
         parts: What belongs to it.
+        edxml: The national packet that it came as; absent for a document that never was one.
     """
 
     v: Version1 = 1
@@ -167,6 +183,7 @@ class Envelope(Wire):
     created: Instant
     expires: Instant
     parts: Annotated[tuple[Part, ...], Field(max_length=MAX_PARTS)] = ()
+    edxml: EdxmlOrigin | None = None
 
     @field_validator("ref")
     @classmethod
@@ -177,6 +194,14 @@ class Envelope(Wire):
                 "ref_count", "`ref` names no document for new, one for update and revoke, one or more for replace"
             )
         return ref
+
+    @field_validator("edxml")
+    @classmethod
+    def _has_its_packet(cls, edxml: EdxmlOrigin | None, info: ValidationInfo) -> EdxmlOrigin | None:
+        parts = info.data.get("parts")
+        if edxml is not None and parts is not None and edxml.part not in {part.sha256 for part in parts}:
+            raise PydanticCustomError("edxml_part", "`edxml.part` is none of the parts")
+        return edxml
 
 
 def read_envelope(payload: bytes) -> Envelope | tuple[Problem, ...]:
@@ -195,6 +220,7 @@ def new_envelope(
     action: Action = "new",
     ref: Sequence[str] = (),
     parts: Sequence[Part] = (),
+    edxml: EdxmlOrigin | None = None,
 ) -> Envelope:
     """Make an envelope with a fresh id; raises `pydantic.ValidationError` when a value does not fit."""
     return Envelope.model_validate(
@@ -209,6 +235,7 @@ def new_envelope(
             "created": now_s,
             "expires": now_s + lifetime_s,
             "parts": tuple(parts),
+            "edxml": edxml,
         }
     )
 

@@ -22,7 +22,8 @@ from typing import Any, Final
 from schemas.asyncapi import asyncapi
 from schemas.directory_file import DirectoryFile
 from schemas.envelope import ENVELOPE_TYP, REF_COUNTS, Envelope
-from schemas.receipt import NOTICE_TYP, RECEIPT_TYP, Notice, Receipt
+from schemas.grant import GRANT_TYP, Grant
+from schemas.receipt import NOTICE_TYP, RECEIPT_TYP, STATUS_TYP, Notice, Receipt, Status
 from schemas.refusal import CATALOGUE
 from schemas.wire import Wire
 
@@ -31,6 +32,8 @@ PUBLISHED: Final = Path(__file__).with_name("published")
 _MODELS: Final[Mapping[str, tuple[type[Wire], str]]] = {
     "envelope": (Envelope, f"Payload of a {ENVELOPE_TYP}"),
     "receipt": (Receipt, f"Payload of a {RECEIPT_TYP}"),
+    "status": (Status, f"Payload of a {STATUS_TYP}"),
+    "grant": (Grant, f"Payload of a {GRANT_TYP}"),
     "notice": (Notice, f"Payload of a {NOTICE_TYP}"),
     "directory": (DirectoryFile, "Directory of agencies, platforms, mandates and certificates"),
 }
@@ -45,7 +48,7 @@ def documents() -> dict[str, str]:
 
 
 def schema(name: str) -> dict[str, Any]:
-    """Make the JSON Schema (2020-12) of one kind of payload: `envelope`, `receipt`, `notice` or `directory`."""
+    """Make the JSON Schema (2020-12) of one kind of payload: such as `envelope`."""
     model, title = _MODELS[name]
     generated = model.model_json_schema(by_alias=True)
     definitions = generated.pop("$defs", {})

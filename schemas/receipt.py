@@ -1,9 +1,10 @@
-"""What comes back: the recipient's signed receipt, and the hub's signed notice."""
+"""What comes back: the recipient's signed receipt and statuses, and the hub's signed notice."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from schemas.identifiers import (
     AgencyCodeText,
@@ -17,6 +18,7 @@ from schemas.refusal import Problem
 from schemas.wire import Instant, Version1, Wire, read_payload, text
 
 RECEIPT_TYP: Final = "truc.receipt.v1"
+STATUS_TYP: Final = "truc.status.v1"
 NOTICE_TYP: Final = "truc.notice.v1"
 
 MAX_ANSWERS: Final = 500
@@ -71,6 +73,62 @@ class Receipt(Wire):
     answers: Annotated[tuple[Answer, ...], Field(min_length=1, max_length=MAX_ANSWERS)]
 
 
+StatusCode = Literal["01", "02", "03", "04", "05", "06", "13", "15", "16"]
+"""The business statuses of QCVN 102:2016/BTTTT: arrived, not accepted, accepted and registered, assigned, being processed,
+finished; asked back; recall or update agreed, declined. Other codes have no known meaning and are refused by name."""
+
+
+class Staff(Wire):
+    """The person who set a status.
+
+    Attributes:
+        name: Full name.
+        department: Where in the agency.
+        email: As the agency gives it.
+        mobile: As the agency gives it.
+    """
+
+    name: Annotated[str, text(200)] | None = None
+    department: Annotated[str, text(300)] | None = None
+    email: Annotated[str, text(200)] | None = None
+    mobile: Annotated[str, text(60)] | None = None
+
+
+class Status(Wire):
+    """The payload of a `truc.status.v1`: what an agency does with a document, apart from having received it.
+
+    Every status but 13 is the recipient's, for the sender of the document. 13 is the sender's, for one recipient: it
+    asks for the document back; 15 and 16 answer it, and answer documents that recall, update or replace others.
+
+    Attributes:
+        v: Version of this format.
+        from_: The agency whose status it is (`from` on the wire).
+        via: The platform that speaks for it, or absent.
+        to: The sender of the document; for 13 the recipient that is asked.
+        document: Identity of the document.
+        status: The code.
+        at: When the agency set it, by its clock.
+        detail: A reason or remark for people; 02 must give its reason (Quyết định 28/2018/QĐ-TTg, Article 9).
+        staff: Who set it.
+    """
+
+    v: Version1 = 1
+    from_: AgencyCodeText = Field(alias="from")
+    via: PlatformCodeText | None = None
+    to: AgencyCodeText
+    document: DocumentIdText
+    status: StatusCode
+    at: Instant
+    detail: Annotated[str, text(1000)] | None = None
+    staff: Staff | None = None
+
+    @model_validator(mode="after")
+    def _refuses_with_a_reason(self) -> Self:
+        if self.status == "02" and self.detail is None:
+            raise PydanticCustomError("reason_missing", "status 02 gives its reason in `detail`")
+        return self
+
+
 class NoticeProblem(Wire):
     """One problem as a notice tells it: code, place, and both languages.
 
@@ -115,6 +173,11 @@ class Notice(Wire):
 def read_receipt(payload: bytes) -> Receipt | tuple[Problem, ...]:
     """Read a receipt from the payload of a token, or say everything that is wrong with it."""
     return read_payload(Receipt, payload)
+
+
+def read_status(payload: bytes) -> Status | tuple[Problem, ...]:
+    """Read a status from the payload of a token, or say everything that is wrong with it."""
+    return read_payload(Status, payload)
 
 
 def read_notice(payload: bytes) -> Notice | tuple[Problem, ...]:

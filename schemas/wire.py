@@ -146,5 +146,7 @@ _SCHEMA_VI: Final = {
     "model_type": "phải là đối tượng JSON",
     "value_error": "không phải ngày có thật",
     "ref_count": "`ref` phải trống với new, đúng một văn bản với update và revoke, ít nhất một với replace",
+    "edxml_part": "`edxml.part` không phải tệp nào trong `parts`",
+    "reason_missing": "trạng thái 02 phải kèm lý do trong `detail`",
     "reference_empty": "phải nêu văn bản hoặc số văn bản",
 }

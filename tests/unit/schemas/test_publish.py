@@ -51,7 +51,7 @@ def test_writing_ends_the_drift(copy, monkeypatch, capsys):
     assert capsys.readouterr().out == "no drift\n"
 
 
-@pytest.mark.parametrize("name", ["envelope", "receipt", "notice", "directory"])
+@pytest.mark.parametrize("name", ["envelope", "receipt", "status", "grant", "notice", "directory"])
 def test_every_member_is_described(name):
     """An attribute that is missing in a docstring would be published without a word."""
     schema = publish.schema(name)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from schemas import wire
 from schemas.directory_file import DirectoryFile
 from schemas.envelope import DocumentFacts, Envelope, read_envelope
-from schemas.receipt import Notice, Receipt, read_notice, read_receipt
+from schemas.receipt import Notice, Receipt, read_notice, read_receipt, read_status
 from schemas.wire import MAX_PROBLEMS, pointer, read_payload
 from tests.unit.schemas import stage
 
@@ -97,6 +97,16 @@ def test_a_pointer_follows_rfc_6901(place, expected):
     assert pointer(place) == expected
 
 
+REFUSAL_WITHOUT_REASON = {
+    "v": 1,
+    "from": "H26",
+    "to": "G01",
+    "document": "0" * 64,
+    "status": "02",
+    "at": stage.NOW_S,
+}
+
+
 def test_every_kind_of_problem_that_our_models_have_is_told_in_vietnamese():
     """The text for unknown kinds says nothing; a model with a new kind of rule must bring its own."""
     wrong = {
@@ -116,6 +126,8 @@ def test_every_kind_of_problem_that_our_models_have_is_told_in_vietnamese():
         "model_type": problems(doc=[]),
         "value_error": problems(doc={**stage.document()["doc"], "issued_on": "2026-13-01"}),
         "ref_count": problems(action="update"),
+        "edxml_part": problems(edxml={"id": "1", "part": "0" * 64, "level": "A1"}),
+        "reason_missing": read_status(json.dumps(REFUSAL_WITHOUT_REASON).encode()),
         "reference_empty": problems(doc={**stage.document()["doc"], "reply_to": [{}]}),
     }
 
