@@ -51,10 +51,10 @@ def main() -> int:
                 country=people.file,
             )
         )
-        hubs = [ending.enter_context(_hub(installation, folder, loops.split(","))) for loops in options.hub]
+        hubs = [ending.enter_context(hub_process(installation, folder, loops.split(","))) for loops in options.hub]
         sides = list(_agencies(installation, folder, people, documents, options, ending))
         profilers = _profilers(options, [*hubs, *(side.pid for side in sides)])
-        before = _cpu()
+        before = cpu_by_process()
         began = time.monotonic()
         for side in sides:
             assert side.stdin is not None
@@ -64,7 +64,7 @@ def main() -> int:
             side.wait()
         seconds = time.monotonic() - began
         results = [json.loads(file.read_bytes()) for file in sorted(folder.glob("result-*.json"))]
-        cpu = {name: round(used - before.get(name, 0.0), 2) for name, used in _cpu().items()}
+        cpu = {name: round(used - before.get(name, 0.0), 2) for name, used in cpu_by_process().items()}
         cpu["agencies"] = round(sum(result["cpu_s"] for result in results), 2)
         for profiler in profilers:
             profiler.wait()
@@ -74,7 +74,7 @@ def main() -> int:
 
 
 @contextmanager
-def _hub(installation: Installation, folder: Path, loops: Sequence[str]) -> Iterator[int]:
+def hub_process(installation: Installation, folder: Path, loops: Sequence[str]) -> Iterator[int]:
     (port,) = free_ports(1)
     environment = {**os.environ, **installation.environment, "TRUC_HTTP_PORT": str(port), "TRUC_LOG_FORMAT": "json"}
     environment |= {"TRUC_LOG_LEVEL": "warning", "PYTHONPATH": str(ROOT)}
@@ -165,7 +165,7 @@ def _profilers(options: argparse.Namespace, pids: Sequence[int]) -> list[subproc
     ]
 
 
-def _cpu() -> dict[str, float]:
+def cpu_by_process() -> dict[str, float]:
     """CPU seconds so far of everything below this process, by what it is."""
     used: dict[str, float] = {}
     for process in psutil.Process().children(recursive=True):
