@@ -84,7 +84,8 @@ class Endpoint:
                 number=str(item["number"]),
                 notation="UBND-VP",
                 kind="Công văn",
-                subject=f"{time.monotonic():.6f} Về việc triển khai kết nối, liên thông văn bản " + "x" * item["remark"],
+                subject=f"{time.monotonic():.6f} Về việc triển khai kết nối, liên thông văn bản "
+                + "x" * item["remark"],
                 issued_on=time.strftime("%Y-%m-%d", time.gmtime(now_s)),
                 signer=Signer(name="Nguyễn Văn An", position="Chánh Văn phòng"),
             ),

@@ -158,7 +158,21 @@ def _profilers(options: argparse.Namespace, pids: Sequence[int]) -> list[subproc
         return []
     return [
         subprocess.Popen(
-            ["py-spy", "record", "-p", str(pid), "-d", "20", "-r", "250", "--gil", "-f", "raw", "-o", f".truc/profile-{pid}.txt"],
+            [
+                "py-spy",
+                "record",
+                "-p",
+                str(pid),
+                "-d",
+                "20",
+                "-r",
+                "250",
+                "--gil",
+                "-f",
+                "raw",
+                "-o",
+                f".truc/profile-{pid}.txt",
+            ],
             stdout=subprocess.DEVNULL,
         )
         for pid in pids
@@ -195,7 +209,11 @@ async def _audited(installation: Installation) -> Any:
 
 
 def _summary(
-    documents: Sequence[Planned], results: Sequence[Mapping[str, Any]], seconds: float, cpu: Mapping[str, float], report: Any
+    documents: Sequence[Planned],
+    results: Sequence[Mapping[str, Any]],
+    seconds: float,
+    cpu: Mapping[str, float],
+    report: Any,
 ) -> dict[str, Any]:
     deliveries = sum(len(item.recipients) for item in documents)
     delays = sorted(delay for result in results for delay in result["delivery_s"])

@@ -8,11 +8,10 @@ in the ledger and go on to their senders. What is counted: items a second, and C
 import argparse
 import asyncio
 import json
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -180,7 +179,7 @@ def _profiler(pid: int, *, wanted: bool) -> Iterator[None]:
         yield
         return
     profiler = subprocess.Popen(
-        ["py-spy", "record", "-p", str(pid), "-r", "250", "-f", "raw", "-o", ".truc/profile.txt"],
+        ["py-spy", "record", "-p", str(pid), "-r", "400", "--gil", "-f", "raw", "-o", ".truc/profile.txt"],
         stdout=subprocess.DEVNULL,
     )
     yield
