@@ -12,6 +12,7 @@ refused. Archives inside the file's own archive are refused: nobody behind us co
 import hashlib
 import io
 import stat
+import struct
 import uuid
 import zipfile
 import zlib
@@ -31,8 +32,14 @@ MAX_FILE_BYTES: Final = 256 * 1024 * 1024
 MAX_TOTAL_BYTES: Final = 512 * 1024 * 1024
 MAX_ENTRIES: Final = 4096
 MAX_RATIO: Final = 100
+_MAX_DIRECTORY_BYTES: Final = 1024 * 1024
+"""A million entries of a ZIP cost a gigabyte before anybody can count them; this many bytes hold `MAX_ENTRIES`."""
+
 _RATIO_COUNTS_FROM: Final = 16 * 1024 * 1024
 """A small file may be packed as tight as it likes."""
+
+_END_BYTES: Final = 22
+_MAX_COMMENT_BYTES: Final = 65_535
 
 _CHUNK_BYTES: Final = 64 * 1024
 _ZIP_BEGINS: Final = (b"PK\x03\x04", b"PK\x05\x06")
@@ -102,21 +109,24 @@ def files(packet: Packet) -> tuple[tuple[PackedFile, ...], tuple[Problem, ...]]:
         for number, attachment in enumerate(packet.attachments, 1)
     ]
     problems = list(check_names((f"{place}/AttachmentName", _name_of(each, entry)) for place, each, entry in placed))
+    named_badly = bool(problems)
     found = []
     total = 0
     for place, attachment, entry in placed:
-        file = _examined(f"{place}/ContentTransferEncoded", attachment, entry)
-        if isinstance(file, Problem):
-            problems.append(file)
+        name = display_name(_name_of(attachment, entry))
+        examined = _examined(f"{place}/ContentTransferEncoded", name, attachment.content)
+        if isinstance(examined, Problem):
+            problems.append(examined)
             continue
-        total += file.length
+        digest, length, packed = examined
+        total += length
         if total > MAX_TOTAL_BYTES:
             problems.append(_beyond(place, f"{total} bytes in all", f"tổng cộng {total} byte"))
             break
-        found.append(file)
-    if problems:
-        return (), tuple(problems)
-    return tuple(each.packed() for each in found), ()
+        if not named_badly:
+            part = Part(name=name, media_type=_media_type_of(name, attachment, entry), sha256=digest, length=length)
+            found.append(PackedFile(part, attachment.content, packed))
+    return ((), tuple(problems)) if problems else (tuple(found), ())
 
 
 def pack(name: str, data: bytes, media_type: str) -> tuple[ManifestEntry, Attachment]:
@@ -137,27 +147,13 @@ def pack(name: str, data: bytes, media_type: str) -> tuple[ManifestEntry, Attach
 
 def is_one_entry_zip(content: bytes) -> bool:
     """Tell whether bytes are a ZIP of exactly one entry."""
+    if _directory_is_huge(io.BytesIO(content)):
+        return False
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return len(archive.infolist()) == 1
     except _DAMAGED:
         return False
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    """A file that was read once."""
-
-    name: str
-    media_type: str
-    digest: str
-    length: int
-    content: bytes
-    entry: bool
-
-    def packed(self) -> PackedFile:
-        part = Part(name=self.name, media_type=self.media_type, sha256=self.digest, length=self.length)
-        return PackedFile(part, self.content, self.entry)
 
 
 def _name_of(attachment: Attachment, entry: ManifestEntry | None) -> str:
@@ -173,28 +169,29 @@ def _media_type_of(name: str, attachment: Attachment, entry: ManifestEntry | Non
     return declared[:127]
 
 
-def _examined(place: str, attachment: Attachment, entry: ManifestEntry | None) -> _File | Problem:
-    name = display_name(_name_of(attachment, entry))
-    content = attachment.content
-    packed = False
-    if content.startswith(_ZIP_BEGINS):
-        try:
-            with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                packed = _is_wrapper(archive, name)
-                problem = _judged(archive, place, len(content), wrapper=packed)
-        except _DAMAGED as error:
-            return _damaged(place, error)
-        if problem is not None:
-            return problem
-    elif len(content) > MAX_FILE_BYTES:
-        return _beyond(place, f"{len(content)} bytes", f"{len(content)} byte")
+def _examined(place: str, name: str, content: bytes) -> tuple[str, int, bool] | Problem:
+    """Judge a file and read it once; gives its digest, its length, and whether it is the entry of a ZIP."""
     try:
-        if packed and (problem := _judged_inside(content, place)) is not None:
-            return problem
-        digest, length = _digest_of(content, packed)
+        packed = _packed(place, name, content)
+        if isinstance(packed, Problem):
+            return packed
+        return *_digest_of(content, packed), packed
     except _DAMAGED as error:
         return _damaged(place, error)
-    return _File(name, _media_type_of(name, attachment, entry), digest, length, content, packed)
+
+
+def _packed(place: str, name: str, content: bytes) -> bool | Problem:
+    """Tell whether the file is the entry of a ZIP, and judge every archive that has to do with it."""
+    if not content.startswith(_ZIP_BEGINS):
+        return False
+    if _directory_is_huge(io.BytesIO(content)):
+        return _beyond(place, *_TOO_MANY)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        wrapper = _is_wrapper(archive, name)
+        problem = _judged(archive, place, len(content), wrapper=wrapper)
+    if problem is None and wrapper:
+        problem = _judged_inside(content, place)
+    return wrapper if problem is None else problem
 
 
 def _is_wrapper(archive: zipfile.ZipFile, name: str) -> bool:
@@ -238,6 +235,22 @@ def _judged_entry(entry: zipfile.ZipInfo, place: str, *, wrapper: bool) -> Probl
     return None
 
 
+def _directory_is_huge(file: IO[bytes]) -> bool:
+    """Look at the end record of a ZIP, as `zipfile` finds it, before that reads the whole directory into memory."""
+    length = file.seek(0, io.SEEK_END)
+    file.seek(max(length - _MAX_COMMENT_BYTES - _END_BYTES, 0))
+    tail = file.read()
+    file.seek(0)
+    end = len(tail) - _END_BYTES
+    if end < 0 or not tail.startswith(b"PK\x05\x06", end) or not tail.endswith(b"\0\0"):
+        end = tail.rfind(b"PK\x05\x06")
+    if end < 0 or len(tail) < end + _END_BYTES:
+        return False  # no ZIP; `zipfile` says so
+    entries, size = struct.unpack_from("<HL", tail, end + 10)
+    long_form = tail.startswith(b"PK\x06\x07", end - 20) if end >= 20 else False
+    return long_form or entries > MAX_ENTRIES or size > _MAX_DIRECTORY_BYTES
+
+
 def _judged_inside(content: bytes, place: str) -> Problem | None:
     """Judge an archive that is the one entry of a wrapper, without unpacking it into memory."""
     with _opened(content, entry=True) as file:
@@ -246,8 +259,11 @@ def _judged_inside(content: bytes, place: str) -> Problem | None:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         length = archive.infolist()[0].file_size
         # Going back in a packed file means unpacking it again from its beginning: some passes, each of them bounded.
-        with archive.open(archive.infolist()[0]) as file, zipfile.ZipFile(file) as inner:
-            return _judged(inner, place, length, wrapper=False)
+        with archive.open(archive.infolist()[0]) as file:
+            if _directory_is_huge(file):
+                return _beyond(place, *_TOO_MANY)
+            with zipfile.ZipFile(file) as inner:
+                return _judged(inner, place, length, wrapper=False)
 
 
 def _digest_of(content: bytes, packed: bool) -> tuple[str, int]:
@@ -279,6 +295,9 @@ def _overlap(entries: list[zipfile.ZipInfo]) -> bool:
 
 def _leads_out(name: str) -> bool:
     return name.startswith(("/", "\\")) or "\\" in name or ":" in name or ".." in name.split("/") or "\0" in name
+
+
+_TOO_MANY: Final = (f"more than {MAX_ENTRIES} entries", f"quá {MAX_ENTRIES} mục")
 
 
 def _beyond(place: str, english: str, vietnamese: str) -> Problem:

@@ -24,6 +24,7 @@ moment of the conversion is, and `unmapped` names the Timestamp.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -86,10 +87,25 @@ def made(model: type[Model], values: Mapping[str, Any], *, below: str = "") -> M
     payload = read_payload(model, json.dumps(given, ensure_ascii=False).encode("utf-8", "surrogatepass"))
     if not isinstance(payload, tuple):
         return payload
-    return tuple(Problem("E512", _place(below + problem.pointer), problem.en, problem.vi) for problem in payload)
+    return tuple(
+        Problem("E512", place_in_packet(below + problem.pointer), problem.en, problem.vi) for problem in payload
+    )
 
 
+def place_in_packet(pointer: str) -> str:
+    """Say where in a packet stands what a pointer into its envelope or status means; other pointers stay as they are."""
+    recipient = _RECIPIENT.fullmatch(pointer)
+    if recipient is not None:
+        return f"{path_of(Packet, 'to')}[{int(recipient[1]) + 1}]/OrganId"
+    for known, place in _PLACES.items():
+        if pointer == known or pointer.startswith(f"{known}/"):
+            return place
+    return pointer
+
+
+_RECIPIENT: Final = re.compile("/to/([0-9]{1,4})")
 _PLACES: Final = {
+    "/from": f"{path_of(Packet, 'from_')}/OrganId",
     "/doc/number": path_of(Packet, "number"),
     "/doc/notation": path_of(Packet, "notation"),
     "/doc/kind": path_of(Packet, "kinds"),
@@ -105,10 +121,3 @@ _PLACES: Final = {
     "/detail": path_of(StatusPacket, "description"),
     "/staff": path_of(StatusPacket, "staff"),
 }
-
-
-def _place(pointer: str) -> str:
-    for known, place in _PLACES.items():
-        if pointer == known or pointer.startswith(f"{known}/"):
-            return place
-    return pointer

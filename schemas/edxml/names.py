@@ -7,7 +7,7 @@ another one. The name as it was written stays in the bytes of the packet.
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from schemas.envelope import FILE_NAME_PATTERN
@@ -30,23 +30,7 @@ def display_name(name: str) -> str:
 
 def unsafe(name: str) -> tuple[str, str] | None:
     """Say in English and Vietnamese why a name may not become a file's, or nothing."""
-    if len(name.encode("utf-8", "replace")) > _MAX_NAME_BYTES:
-        return f"longer than {_MAX_NAME_BYTES} bytes", f"dài quá {_MAX_NAME_BYTES} byte"
-    if "/" in name or "\\" in name or name in (".", ".."):
-        return "a path, not a name", "là đường dẫn, không phải tên tệp"
-    if _NAME.fullmatch(name) is None:
-        return (
-            "control characters, or ones that turn the direction of writing",
-            "chứa ký tự điều khiển hoặc đổi chiều chữ",
-        )
-    if _WINDOWS_CHARACTERS.search(name) or name.endswith((".", " ")):
-        return (
-            'one of < > : " | ? *, or a dot or blank at the end',
-            'chứa < > : " | ? *, hoặc kết thúc bằng dấu chấm, dấu cách',
-        )
-    if _WINDOWS_DEVICE.fullmatch(name):
-        return "the name of a device in Windows", "trùng tên thiết bị của Windows"
-    return None
+    return next((reason for is_so, reason in _REASONS if is_so(name)), None)
 
 
 def check_names(names: Iterable[tuple[str, str]]) -> tuple[Problem, ...]:
@@ -55,7 +39,7 @@ def check_names(names: Iterable[tuple[str, str]]) -> tuple[Problem, ...]:
     seen: set[str] = set()
     for place, name in names:
         shown = ascii(name[:80])[1:-1]
-        reason = unsafe(name)
+        reason = unsafe(display_name(name))
         folded = display_name(name).casefold()
         if reason is not None:
             problems.append(Problem("E508", place, f"{shown}: {reason[0]}", f"{shown}: {reason[1]}"))
@@ -63,3 +47,31 @@ def check_names(names: Iterable[tuple[str, str]]) -> tuple[Problem, ...]:
             problems.append(Problem("E508", place, f"{name}: two files of this name", f"{name}: hai tệp trùng tên"))
         seen.add(folded)
     return tuple(problems)
+
+
+_REASONS: Final[Sequence[tuple[Callable[[str], object], tuple[str, str]]]] = (
+    (lambda name: not name, ("no name", "thiếu tên tệp")),
+    (
+        lambda name: len(name.encode("utf-8", "replace")) > _MAX_NAME_BYTES,
+        (f"longer than {_MAX_NAME_BYTES} bytes", f"dài quá {_MAX_NAME_BYTES} byte"),
+    ),
+    (
+        lambda name: "/" in name or "\\" in name or name in (".", ".."),
+        ("a path, not a name", "là đường dẫn, không phải tên tệp"),
+    ),
+    (
+        lambda name: _NAME.fullmatch(name) is None,
+        (
+            "control characters, or ones that turn the direction of writing",
+            "chứa ký tự điều khiển hoặc đổi chiều chữ",
+        ),
+    ),
+    (
+        lambda name: _WINDOWS_CHARACTERS.search(name) or name.endswith((".", " ")),
+        (
+            'one of < > : " | ? *, or a dot or blank at the end',
+            'chứa < > : " | ? *, hoặc kết thúc bằng dấu chấm, dấu cách',
+        ),
+    ),
+    (_WINDOWS_DEVICE.fullmatch, ("the name of a device in Windows", "trùng tên thiết bị của Windows")),
+)

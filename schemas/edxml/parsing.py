@@ -154,6 +154,7 @@ def _foreign_bytes(data: bytes) -> Iterator[Problem]:
 
 def _not_well_formed(data: bytes, reading: etree.XMLParser) -> tuple[Problem, ...]:
     problems = []
+    prefixes: set[str] = set()
     entries = list(reading.error_log)
     for entry in entries:
         if entry.type == etree.ErrorTypes.ERR_DOCUMENT_END and "<" in _rest_of(data, entry.line):
@@ -164,6 +165,9 @@ def _not_well_formed(data: bytes, reading: etree.XMLParser) -> tuple[Problem, ..
                 )
             )
         elif unbound := _UNBOUND.search(entry.message):
+            if unbound[1] in prefixes:
+                continue
+            prefixes.add(unbound[1])
             problems.append(
                 _refused(
                     f"prefix {unbound[1]} on {unbound[2]} is not bound to a namespace, line {entry.line}",
