@@ -7,7 +7,8 @@
 4. No comments (they cut a text in two: an identifier read to the first of them is another identifier), no processing
    instructions, no elements of other namespaces, bounded depth.
 
-Everything found in one of these steps is told at once.
+What is found does not end the search where more can be found: a tree with comments is read without them, and refused
+together with its fields.
 """
 
 import re
@@ -44,33 +45,41 @@ class Tree:
     """A packet as a tree, with nothing in it that was not looked at.
 
     Attributes:
-        root: The element `edXML`.
+        root: The element `edXML`, without comments and processing instructions.
         old: It came in the format of 2014; the tree is laid out as that of today.
+        problems: Why it is refused, however its fields may read.
     """
 
     root: etree._Element
     old: bool = False
+    problems: tuple[Problem, ...] = ()
 
 
 def parse(data: bytes) -> Tree | tuple[Problem, ...]:
-    """Parse a packet; total: returns problems for any bytes whatever."""
+    """Parse a packet; total: returns problems for any bytes whatever.
+
+    Returns:
+        The tree, which may have problems too; or nothing but problems, when no field can be read.
+    """
+    data, junk = _without_junk(data.removeprefix(_BOM))
     problems = [*_oversized(data), *_foreign_bytes(data)]
     if problems:
-        return tuple(problems)
+        return (*junk, *problems)
     reading = parser(len(data))
     try:
         root = etree.fromstring(data, reading)
     except etree.XMLSyntaxError:
-        return _not_well_formed(data, reading)
-    problems = list(_forbidden_nodes(root))
+        return (*junk, *_not_well_formed(data, reading))
+    problems = [*junk, *_forbidden_nodes(root)]
     wrong_root = _wrong_root(root)
     if wrong_root is not None:
-        problems.insert(0, wrong_root)
-    else:
-        problems += _foreign_elements(root)
-    if problems:
-        return tuple(problems[:MAX_PROBLEMS])
-    return Tree(_as_of_today(root), old=True) if _namespace(root) != NAMESPACE else Tree(root)
+        return (wrong_root, *problems)[:MAX_PROBLEMS]
+    etree.strip_tags(root, etree.Comment, etree.PI)
+    problems += _foreign_elements(root)
+    found = tuple(problems[:MAX_PROBLEMS])
+    if _namespace(root) == NAMESPACE:
+        return Tree(root, problems=found)
+    return Tree(_as_of_today(root), old=True, problems=found)
 
 
 def parser(length: int, *, recover: bool = False) -> etree.XMLParser:
@@ -121,18 +130,21 @@ def _oversized(data: bytes) -> Iterator[Problem]:
         yield Problem("E511", "", "too many elements or attributes", "quá nhiều phần tử hoặc thuộc tính")
 
 
-def _foreign_bytes(data: bytes) -> Iterator[Problem]:
+def _without_junk(data: bytes) -> tuple[bytes, tuple[Problem, ...]]:
+    """Take away what stands before the declaration, and say so."""
+    at = data.find(b"<?xml", 0, 4096)
+    if at <= 0 or b"<" in data[:at] or b"\0" in data[:at]:
+        return data, ()
+    shown = _shown(data[:at])
+    english = f"{at} bytes stand before the XML declaration: {shown}"
+    vietnamese = f"có {at} byte đứng trước khai báo XML: {shown}; xóa phần thừa ở đầu tệp"
+    return data[at:], (_refused(english, vietnamese),)
+
+
+def _foreign_bytes(text: bytes) -> Iterator[Problem]:
     """Find what may not stand before the first element, and encodings that are not UTF-8."""
-    text = data.removeprefix(_BOM)
     if text[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in text[:8]:
         yield _refused("the file is UTF-16 or UTF-32, not UTF-8", "tệp ghi bằng UTF-16 hoặc UTF-32, không phải UTF-8")
-        return
-    at = text.find(b"<?xml", 0, 4096)
-    if at > 0 and b"<" not in text[:at]:
-        yield _refused(
-            f"{at} bytes stand before the XML declaration: {_shown(text[:at])}",
-            f"có {at} byte đứng trước khai báo XML: {_shown(text[:at])}; xóa phần thừa ở đầu tệp",
-        )
         return
     declaration = _DECLARATION.match(text)
     begin = declaration.end() if declaration else 0

@@ -47,7 +47,7 @@ def read_packet(data: bytes) -> Packet | StatusPacket | tuple[Problem, ...]:
 
 def read_tree(tree: Tree) -> Packet | StatusPacket | tuple[Problem, ...]:
     """Read a packet that is parsed already."""
-    findings = Findings()
+    findings = Findings(problems=list(tree.problems))
     record: type[Packet | StatusPacket] = StatusPacket if _is_status(tree) else Packet
     if tree.old and record is Packet:
         _add_id(tree)

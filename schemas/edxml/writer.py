@@ -22,6 +22,7 @@ from schemas.edxml.reader import read_packet
 from schemas.identifiers import is_agency_code
 from schemas.refusal import Problem
 
+_DECLARATION: Final = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 _NUMBER: Final = re.compile(r"[0-9]{1,11}[A-Za-zĐđ]?")
 _SPOKEN: Final = re.compile(r"[^,]+,[0-9]{4}/[0-9]{2}/[0-9]{2},[^,]+")
 
@@ -42,7 +43,7 @@ def write_packet(packet: Packet | StatusPacket) -> bytes | tuple[Problem, ...]:
     except ValueError:  # lxml refuses what XML cannot hold
         return (Problem("E512", "", *_NOT_IN_XML),)
     etree.indent(root)
-    data = etree.tostring(root, xml_declaration=True, encoding="UTF-8") + b"\n"
+    data = _DECLARATION + etree.tostring(root, encoding="UTF-8", xml_declaration=False) + b"\n"
     if len(data) > MAX_PACKET_BYTES:
         found, most = len(data), MAX_PACKET_BYTES
         return (Problem("E511", "", f"{found} bytes, at most {most}", f"{found} byte, nhiều nhất {most}"),)
