@@ -5,8 +5,7 @@ which, so the bytes decide. A ZIP of several entries is the file itself (a `.doc
 whose name says `.zip` unless the entry is one too. Names come from the packet, never from a ZIP.
 
 A ZIP is judged by its directory before anything is unpacked (a bomb is a promise that its directory makes), then read
-once in chunks for digest and length: nothing larger than a chunk is held, and what does not keep the promise is
-refused. Archives inside the file's own archive are refused: nobody behind us could look into them within bounds.
+once in chunks for digest and length: a few megabytes are held at a time, and what does not keep the promise is refused. Archives inside the file's own archive are refused: nobody behind us could look into them within bounds.
 """
 
 import hashlib
@@ -272,7 +271,14 @@ def _digest_of(content: bytes, packed: bool) -> tuple[str, int]:
         while chunk := file.read(_CHUNK_BYTES):
             sha256.update(chunk)
             length += len(chunk)
+    if packed and length != _promised(content):  # longer ones `zipfile` finds by itself
+        raise zipfile.BadZipFile("shorter than its directory says")
     return sha256.hexdigest(), length
+
+
+def _promised(content: bytes) -> int:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return archive.infolist()[0].file_size
 
 
 @contextmanager

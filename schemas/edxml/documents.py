@@ -201,6 +201,11 @@ def packet_of(
     problems = (
         *(wrong(f"/to/{index}", each, _GROUP) for index, each in enumerate(recipients) if ":" in each),
         *(wrong(f"/ref/{index}", each, _UNKNOWN) for index, each in enumerate(envelope.ref) if each not in national),
+        *(
+            wrong(f"/doc/reply_to/{index}", each.document or "", _UNKNOWN)
+            for index, each in enumerate(facts.reply_to)
+            if each.number is None and each.document not in national
+        ),
         *(Problem("E512", f"/doc/{name}", *MISSING) for name in ("number", "notation") if getattr(facts, name) is None),
     )
     if problems or facts.number is None or facts.notation is None:

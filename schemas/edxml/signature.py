@@ -15,6 +15,7 @@ it says exactly what the whole packet says is the whole packet signed: a wrapped
 outside the signed element makes a difference.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -35,6 +36,9 @@ from schemas.refusal import Problem
 _PLACE: Final = f"/edXML/{HEADER}/Signature"
 _LOCATION: Final = "./" + "/".join(f"{{{NAMESPACE}}}{step}" for step in HEADER.split("/")) + "/"
 _MOST_REFERENCES: Final = 4
+
+_WITHIN: Final = re.compile(r"(?:#[A-Za-z_][A-Za-z0-9_.-]{0,99})?")
+"""The packet as a whole, or an element of it by its Id."""
 
 _METHODS: Final = frozenset({
     SignatureMethod.RSA_SHA256,
@@ -79,7 +83,7 @@ def assess(data: bytes, certificates: Mapping[str, Sequence[x509.Certificate]], 
     if isinstance(packet, tuple):
         return Assurance("A0", packet[0])
     signature = tree.root.find(f"{_LOCATION}{{{XMLDSIG}}}Signature")
-    if signature is None:
+    if signature is None or not len(signature):
         return _unsigned(tree)
     outside = None if tree.old else _outside_profile(signature)
     if tree.old or outside is not None:
@@ -130,7 +134,7 @@ def _outside_profile(signature: etree._Element) -> Problem | None:
                 return _profile(f"{name} {algorithm[:100]}", f"{name} {algorithm[:100]} không được chấp nhận")
     for reference in references:
         uri = reference.get("URI")
-        if uri is None or (uri != "" and not (uri.startswith("#") and uri[1:].isidentifier())):
+        if uri is None or _WITHIN.fullmatch(uri) is None:
             return _profile(f"reference to {str(uri)[:100]}", f"tham chiếu tới {str(uri)[:100]}")
     return None
 
