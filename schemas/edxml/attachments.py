@@ -195,7 +195,7 @@ def _packed(place: str, name: str, content: bytes) -> bool | Problem:
 
 def _is_wrapper(archive: zipfile.ZipFile, name: str) -> bool:
     entries = archive.infolist()
-    if len(entries) != 1 or entries[0].is_dir():
+    if len(entries) != 1 or entries[0].filename.endswith("/"):
         return False
     return not name.lower().endswith(".zip") or entries[0].filename.lower().endswith(".zip")
 

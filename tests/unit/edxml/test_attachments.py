@@ -220,6 +220,18 @@ def test_a_damaged_zip_is_refused(cut):
     assert problems("x.pdf", packets.zipped(("x.pdf", packets.PDF))[:-cut]) == [("E512", CONTENT)]
 
 
+def test_an_entry_without_a_name_is_a_file_like_any_other():
+    """`ZipInfo.is_dir` looks at the last character of the name."""
+    content = bytearray(packets.zipped(("x", packets.PDF)))
+    directory = content.rindex(b"PK\x01\x02")
+    for name_length in (26, directory + 28):
+        content[name_length], content[name_length + 2] = 0, 1  # the one letter becomes an extra field
+
+    [file] = parts("a.pdf", bytes(content))
+
+    assert b"".join(file.chunks()) == packets.PDF
+
+
 def test_names_and_archives_are_told_at_once():
     assert problems("../x.pdf", packets.zipped(("x.pdf", b""), link=True)) == [("E508", NAME), ("E511", CONTENT)]
 
