@@ -174,7 +174,7 @@ def _packet(data: bytes, examiner: Examiner, name: str) -> Findings:
     packet = read_packet(data)
     if isinstance(packet, tuple):
         return Findings("packet", packet)
-    assurance = assess(data, examiner.certificates, now=examiner.now)
+    assurance = assess(data, packet, examiner.certificates, now=examiner.now)
     if isinstance(packet, StatusPacket):
         return replace(_status_packet(packet, examiner), assurance=assurance)
     return replace(_document_packet(packet, data, examiner, name, assurance), assurance=assurance)

@@ -113,7 +113,7 @@ def _to_envelope(desk: _Desk, packet: "Packet", file: Path, data: bytes, into: P
         documents={name: identity for identity, name in _national(desk.known).items()},
         packet=packet_part(data, file.name),
         attachments=[each.part for each in attached],
-        level=assess(data, desk.examiner.certificates, now=desk.examiner.now).level,
+        level=assess(data, packet, desk.examiner.certificates, now=desk.examiner.now).level,
         now_s=desk.examiner.now_s,
     )
     if isinstance(envelope, tuple):

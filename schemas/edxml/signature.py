@@ -61,27 +61,31 @@ class Assurance:
     Attributes:
         level: `A2`, `A1` or `A0`.
         reason: E302 no signature, E303 outside the profile or not covering all, E201 no certificate of the sender, E301
-            invalid; a packet that cannot be read has its first problem.
+            invalid.
     """
 
     level: Level
     reason: Problem | None
 
 
-def assess(data: bytes, certificates: Mapping[str, Sequence[x509.Certificate]], *, now: datetime) -> Assurance:
+def assess(
+    data: bytes,
+    packet: Packet | StatusPacket,
+    certificates: Mapping[str, Sequence[x509.Certificate]],
+    *,
+    now: datetime,
+) -> Assurance:
     """Judge the signature of a packet.
 
     Args:
         data: The packet.
+        packet: What was read from these bytes; what was signed must say the same.
         certificates: Those that may sign, by owner as the packet names it in From/OrganId.
         now: The present; an expired certificate proves nothing.
     """
-    tree = parse(data)
+    tree = parse(data) if b"Signature" in data else None
     if not isinstance(tree, Tree):
-        return Assurance("A0", tree[0])
-    packet = read_tree(tree)
-    if isinstance(packet, tuple):
-        return Assurance("A0", packet[0])
+        return Assurance("A1", Problem("E302", _PLACE))
     signature = tree.root.find(f"{_LOCATION}{{{XMLDSIG}}}Signature")
     if signature is None or not len(signature):
         return _unsigned(tree)
@@ -92,7 +96,8 @@ def assess(data: bytes, certificates: Mapping[str, Sequence[x509.Certificate]], 
     if not owned:
         code = packet.from_.code[:60]
         return Assurance("A1", Problem("E201", _PLACE, f"none of {code}", f"không có chứng thư của {code}"))
-    return _verified(data, packet, owned, len(signature.findall(f".//{{{XMLDSIG}}}Reference")), now)
+    references = len(signature.findall(f"{{{XMLDSIG}}}SignedInfo/{{{XMLDSIG}}}Reference"))
+    return _verified(data, packet, owned, references, now)
 
 
 def _unsigned(tree: Tree) -> Assurance:
