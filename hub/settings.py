@@ -8,7 +8,7 @@ Unknown keys in the file are errors, and so are unknown variables. Durations end
 
 import os
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
@@ -22,7 +22,8 @@ from pydantic_settings import (
     SettingsError as SourceError,
 )
 
-from hub.core.policy import Policy
+from hub.core.policy import Pace, Policy
+from schemas.identifiers import AgencyCode
 
 PREFIX: Final = "TRUC_"
 _NOT_OF_THE_HUB: Final = "TRUC_AGENCY_"
@@ -87,6 +88,13 @@ class Settings(BaseSettings):
     reconcile_pause_s: float = Field(default=1.0, gt=0, description="Pause between two looks at the deadlines.")
 
     max_recipients: int = Field(default=20_000, ge=1, description="Most recipients of one document.")
+    max_recipients_by_sender: dict[AgencyCode, Annotated[int, Field(ge=1)]] = Field(
+        default={}, description='The same for some senders, by code: `{"G22": 50000}`.'
+    )
+    broadcast_at_once: int = Field(
+        default=300, ge=1, description="Recipients of one document that are served at once; more go out at a pace."
+    )
+    broadcast_per_s: float = Field(default=500.0, gt=0, description="That pace: recipients of one document a second.")
     receipt_deadline_s: float = Field(default=900.0, gt=0, description="Time for a receipt before sending again.")
     max_receipt_deadline_s: float = Field(
         default=86_400.0, gt=0, description="Upper bound of that time, which doubles."
@@ -130,12 +138,17 @@ class Settings(BaseSettings):
         """Gather what the pure core wants to know."""
         return Policy(
             max_recipients=self.max_recipients,
+            max_recipients_by_sender=self.max_recipients_by_sender,
             receipt_deadline_s=self.receipt_deadline_s,
             max_receipt_deadline_s=self.max_receipt_deadline_s,
             retry_delay_s=self.retry_delay_s,
             max_retry_delay_s=self.max_retry_delay_s,
             max_attempts=self.max_attempts,
         )
+
+    def pace(self) -> Pace:
+        """Gather how fast a broadcast goes out."""
+        return Pace(self.broadcast_at_once, self.broadcast_per_s)
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -202,7 +202,7 @@ class World:
         return [
             self.intake(inbox, ledger, self, signer, self.policy, clock).turn,
             self.dispatch(ledger, outbox, self, self.policy, clock).turn,
-            self.receipts(answers, ledger, self, self.policy, clock).turn,
+            self.receipts(answers, ledger, self, signer, self.policy, clock).turn,
             Returns(dead, ledger, self.policy, clock).turn,
             Reconcile(ledger, signer, self.policy, clock).turn,
         ]

@@ -6,9 +6,10 @@ import pytest
 
 from hub.core.delivery import Delivery, Transition
 from hub.core.settlement import settle_attempt, settle_expired, settle_overdue, settle_returned
-from hub.core.verdict import Accept
+from hub.core.verdict import Accept, Objection, conflict
 from schemas.identifiers import DeliveryId
 from schemas.receipt import NOTICE_TYP, RECEIPT_TYP
+from schemas.refusal import Problem
 from tests import builders as a
 from tests.builders import NOW, POLICY, RECIPIENTS, SENDER
 from tests.contract.store import Event, Row, Store
@@ -25,6 +26,11 @@ def conflicting() -> tuple[Accept, Accept]:
     """Two documents under one id of their sender."""
     content = a.envelope()
     return a.accept(content), a.accept(content.model_copy(update={"expires": content.expires + 1}))
+
+
+def unknown(accept: Accept, *indices: int) -> Objection:
+    refs = accept.envelope.ref
+    return Objection(accept, tuple(Problem("E410", f"/ref/{index}", refs[index], refs[index]) for index in indices))
 
 
 async def route_everything(store: Store) -> None:
@@ -103,19 +109,19 @@ class IntakeContract:
         earlier, later = conflicting()
         await take_over(store, earlier)
         before = await store.rows()
-        assert await store.ledger.record([a.decided(later)], NOW) == [later]
+        assert await store.ledger.record([a.decided(later)], NOW) == [conflict(later)]
         assert await store.rows() == before
         assert await names(store) == ["document.accepted"]
 
     async def test_id_used_twice_in_one_batch_is_a_conflict_of_the_later(self, store: Store):
         earlier, later = conflicting()
-        assert await store.ledger.record([a.decided(earlier), a.decided(later)], NOW) == [later]
+        assert await store.ledger.record([a.decided(earlier), a.decided(later)], NOW) == [conflict(later)]
         assert {row.delivery.object_id for row in (await store.rows()).values()} == {earlier.document_id}
 
     async def test_known_document_behind_its_conflict_in_one_batch_is_a_duplicate(self, store: Store):
         known, other = conflicting()
         await take_over(store, known)
-        assert await store.ledger.record([a.decided(other), a.decided(known)], NOW) == [other]
+        assert await store.ledger.record([a.decided(other), a.decided(known)], NOW) == [conflict(other)]
         assert await names(store) == ["document.accepted", "document.duplicate"]
 
     async def test_refusal_is_told_to_the_signer(self, store: Store):
@@ -200,7 +206,7 @@ class ReceiptsContract:
     async def test_received_settles_the_delivery_and_goes_on_to_the_sender(self, store: Store):
         accept, delivery_id = await routed(store)
         answered = a.receipt(delivery_id)
-        await store.ledger.record_receipts([answered], a.settle, NOW)
+        await store.ledger.record_answers([answered], a.settle, NOW)
         rows = await store.rows()
         assert rows[delivery_id].delivery.state == "received"
         assert rows[delivery_id].receipt_due_at is None
@@ -211,13 +217,13 @@ class ReceiptsContract:
     async def test_receipt_passed_on_is_the_very_token(self, store: Store):
         _, delivery_id = await routed(store)
         answered = a.receipt(delivery_id)
-        await store.ledger.record_receipts([answered], a.settle, NOW)
+        await store.ledger.record_answers([answered], a.settle, NOW)
         async with store.deliveries.claim(LATER) as claim:
             assert [due.token for due in claim.due] == [answered.token]
 
     async def test_failed_is_tried_again(self, store: Store):
         _, delivery_id = await routed(store)
-        await store.ledger.record_receipts([a.receipt(delivery_id, outcome="failed")], a.settle, NOW)
+        await store.ledger.record_answers([a.receipt(delivery_id, outcome="failed")], a.settle, NOW)
         row = (await store.rows())[delivery_id]
         assert (row.delivery.state, row.code) == ("pending", "E807")
         assert row.next_attempt_at is not None
@@ -225,30 +231,30 @@ class ReceiptsContract:
 
     async def test_refused_by_the_recipient_is_dead(self, store: Store):
         _, delivery_id = await routed(store)
-        await store.ledger.record_receipts([a.receipt(delivery_id, outcome="refused")], a.settle, NOW)
+        await store.ledger.record_answers([a.receipt(delivery_id, outcome="refused")], a.settle, NOW)
         row = (await store.rows())[delivery_id]
         assert (row.delivery.state, row.code) == ("dead", "E808")
 
     async def test_same_receipt_again_changes_nothing(self, store: Store):
         _, delivery_id = await routed(store)
         answered = a.receipt(delivery_id)
-        await store.ledger.record_receipts([answered, answered], a.settle, NOW)
+        await store.ledger.record_answers([answered, answered], a.settle, NOW)
         before = await store.rows(), await store.events()
-        await store.ledger.record_receipts([answered], a.settle, LATER)
+        await store.ledger.record_answers([answered], a.settle, LATER)
         assert (await store.rows(), await store.events()) == before
 
     async def test_later_receipt_of_a_batch_sees_what_the_earlier_left(self, store: Store):
         _, delivery_id = await routed(store)
         batch = [a.receipt(delivery_id, outcome="failed"), a.receipt(delivery_id)]
-        await store.ledger.record_receipts(batch, a.settle, NOW)
+        await store.ledger.record_answers(batch, a.settle, NOW)
         assert (await store.rows())[delivery_id].delivery.state == "received"
         assert (await names(store))[-2:] == ["delivery.failed", "delivery.received"]
 
     async def test_answer_to_a_settled_delivery_is_late_and_changes_nothing(self, store: Store):
         accept, delivery_id = await routed(store)
-        await store.ledger.record_receipts([a.receipt(delivery_id)], a.settle, NOW)
+        await store.ledger.record_answers([a.receipt(delivery_id)], a.settle, NOW)
         before = (await store.rows())[delivery_id]
-        await store.ledger.record_receipts([a.receipt(delivery_id, outcome="refused")], a.settle, LATER)
+        await store.ledger.record_answers([a.receipt(delivery_id, outcome="refused")], a.settle, LATER)
         assert (await store.rows())[delivery_id] == before
         assert (await store.events())[-1] == Event("receipt.late", accept.document_id, delivery_id)
 
@@ -256,7 +262,7 @@ class ReceiptsContract:
         _, delivery_id = await routed(store)
         unknown = a.accept()
         answered = a.receipt(delivery_id, unknown.delivery_id(unknown.addressees[0]))
-        await store.ledger.record_receipts([answered], a.settle, NOW)
+        await store.ledger.record_answers([answered], a.settle, NOW)
         assert (await store.rows())[delivery_id].delivery.state == "received"
         assert await store.parked() == 1
         assert await letters(store, RECEIPT_TYP) == []
@@ -264,13 +270,13 @@ class ReceiptsContract:
     async def test_answer_of_somebody_else_changes_nothing(self, store: Store):
         _, delivery_id = await routed(store)
         before = (await store.rows())[delivery_id]
-        await store.ledger.record_receipts([a.receipt(delivery_id, from_=RECIPIENTS[1])], a.settle, NOW)
+        await store.ledger.record_answers([a.receipt(delivery_id, from_=RECIPIENTS[1])], a.settle, NOW)
         assert (await store.rows())[delivery_id] == before
         assert await store.parked() == 1
 
     async def test_receipt_that_proves_nothing_is_put_aside_once(self, store: Store):
         for _ in range(2):
-            await store.ledger.record_receipts([a.park()], a.settle, NOW)
+            await store.ledger.record_answers([a.park()], a.settle, NOW)
         assert await store.parked() == 1
 
 
@@ -335,7 +341,7 @@ class ReconcileContract:
         await take_over(store, accept)
         await route_everything(store)
         delivery_id = accept.delivery_id(accept.addressees[0])
-        await store.ledger.record_receipts([a.receipt(delivery_id)], a.settle, NOW)
+        await store.ledger.record_answers([a.receipt(delivery_id)], a.settle, NOW)
         await route_everything(store)
         assert await store.ledger.resettle("expired", expired, NOW + timedelta(days=365)) == 0
 

@@ -27,7 +27,7 @@ async def pool(database_url):
         await ledger.record([a.decided(verdict) for verdict in verdicts], NOW)
         await _route(pool, NOW)
         first, second, third = (answered.delivery_id(addressee) for addressee in answered.addressees)
-        await ledger.record_receipts(
+        await ledger.record_answers(
             [
                 a.receipt(first),
                 a.receipt(first, code="late"),

@@ -42,7 +42,7 @@ async def accept(pool):
         a.receipt(first),
         a.receipt(second, from_=RECIPIENTS[1], outcome="refused", code="SAI", detail="Không thuộc thẩm quyền"),
     ]
-    await ledger.record_receipts(answers, a.settle, NOW + timedelta(seconds=5))
+    await ledger.record_answers(answers, a.settle, NOW + timedelta(seconds=5))
     return accept
 
 
