@@ -7,11 +7,13 @@ Unknown keys in the file are errors, and so are unknown variables. Durations end
 """
 
 import os
+from datetime import date
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -23,6 +25,7 @@ from pydantic_settings import (
 )
 
 from hub.core.policy import Pace, Policy
+from hub.core.working_calendar import WorkingCalendar
 from schemas.identifiers import AgencyCode
 
 PREFIX: Final = "TRUC_"
@@ -43,6 +46,16 @@ _SCHEMES: Final = {
 
 class SettingsError(ValueError):
     """The settings cannot be used; the message names each key and what is wrong with it."""
+
+
+class WorkingDaysFile(BaseModel):
+    """The file of `working_days_file`; its members are those of a `WorkingCalendar`, and where they are from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str
+    closed: frozenset[date]
+    open: frozenset[date]
 
 
 class Settings(BaseSettings):
@@ -106,6 +119,10 @@ class Settings(BaseSettings):
     queue_max_messages: int = Field(default=100_000, ge=1, description="Length of an agency's queue.")
     queue_max_bytes: int = Field(default=1024**3, ge=1, description="Size of an agency's queue.")
 
+    working_days_file: Path | None = Field(
+        default=None, description="Holidays and swapped days (JSON), by default those that are shipped."
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
     log_format: Literal["auto", "console", "json"] = Field(
         default="auto", description="`auto` is colour on a terminal and JSON otherwise."
@@ -145,6 +162,19 @@ class Settings(BaseSettings):
             max_retry_delay_s=self.max_retry_delay_s,
             max_attempts=self.max_attempts,
         )
+
+    def calendar(self) -> WorkingCalendar:
+        """Read which days are worked.
+
+        Raises:
+            SettingsError: When the file cannot be used.
+        """
+        file = self.working_days_file or files("hub").joinpath("data", "working-days.json")
+        try:
+            days = WorkingDaysFile.model_validate_json(file.read_bytes())
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"working_days_file: {error}") from error
+        return WorkingCalendar(days.closed, days.open)
 
     def pace(self) -> Pace:
         """Gather how fast a broadcast goes out."""

@@ -134,7 +134,7 @@ def make_user(vhost: Broker, user: str) -> None:
 async def declare(channel: aio_pika.abc.AbstractChannel, endpoints: dict[AgencyCode, AgencyCode]) -> None:
     quorum = {"x-queue-type": "quorum"}
     submit = await channel.declare_exchange(SUBMIT, aio_pika.ExchangeType.TOPIC, durable=True)
-    for name, key in ((INTAKE, "document.#"), (RECEIPTS, "receipt.#")):
+    for name, key in ((INTAKE, "document.#"), (RECEIPTS, "receipt.#"), (RECEIPTS, "status.#")):
         await (await channel.declare_queue(name, durable=True, arguments=quorum)).bind(submit, key)
     tier = await channel.declare_exchange(tier_exchange("commune"), durable=True)
     for code, endpoint in endpoints.items():

@@ -1,6 +1,6 @@
 """The sentence on a document: one test for each row of the table."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -60,6 +60,7 @@ def document(*deliveries: DeliveryTrace) -> DocumentTrace:
         expires_at=NOW + timedelta(days=7),
         deliveries=deliveries,
         events=(),
+        issued_on=date(2026, 11, 20),
     )
 
 
