@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -71,6 +72,13 @@ def accept(
         directory_epoch=epoch,
         redelivered=redelivered,
     )
+
+
+def broadcast(recipients: int, **facts: Any) -> Accept:
+    """Accept a document to a group of very many members."""
+    taken = accept(envelope(to=["tier:commune"], **facts), signed=False)
+    members = (Addressee(AgencyCode(f"H26.{number:06}"), "commune") for number in range(recipients))
+    return replace(taken, addressees=tuple(members))
 
 
 def refuse(body: bytes = b"a.b.c", *, signer: str = SENDER, code: str = "E404", redelivered: bool = False) -> Refuse:

@@ -145,7 +145,7 @@ async def recalled(world: World) -> None:
 
     def statuses(recipient: AgencyCode, about: Envelope | Status) -> tuple[StatusCode, ...]:
         if isinstance(about, Envelope) and about.action == "new":
-            return ("01", "03", "01")
+            return ("03", "01")  # the second one late
         return {giving: ("15",), declining: ("16",), silent: ()}[recipient]
 
     world.statuses = statuses
