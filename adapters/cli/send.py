@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adapters.cli.output import OUTCOMES_VI, Exit, Session, explain_problem, run, say
+from adapters.cli.output import OUTCOMES_VI, Exit, Misused, Session, explain_problem, run, say
 
 if TYPE_CHECKING:
     from adapters.client import AgencyClient
@@ -40,6 +40,10 @@ def send(
     number: Annotated[str | None, typer.Option(help="Số.")] = None,
     notation: Annotated[str | None, typer.Option(help="Ký hiệu.")] = None,
     issued_on: Annotated[str | None, typer.Option(help="Ngày ban hành, YYYY-MM-DD; by default today.")] = None,
+    action: Annotated[str | None, typer.Option(help="new, update, replace, revoke; by default new.")] = None,
+    ref: Annotated[
+        list[str] | None, typer.Option(help="Id of the earlier document that it updates, replaces or revokes.")
+    ] = None,
     urgency: Annotated[str | None, typer.Option(help="normal, urgent, very-urgent, express, express-timed.")] = None,
     signer: Annotated[str | None, typer.Option(help="Người ký.")] = None,
     position: Annotated[str | None, typer.Option(help="Chức vụ của người ký.")] = None,
@@ -69,6 +73,8 @@ def send(
     given = {
         "to": to,
         "from": from_,
+        "action": action,
+        "ref": ref,
         "doc": _present(facts) | ({"signer": _present(person)} if any(person.values()) else {}),
     }
 
@@ -158,7 +164,7 @@ async def _wait(
 ) -> Exit:
     """Wait until every recipient has answered; letters about other documents stay in the queue."""
     from schemas.identifiers import AgencyCode, delivery_id_of
-    from schemas.receipt import Receipt
+    from schemas.receipt import Notice, Receipt
 
     awaited = {delivery_id_of(document_id, AgencyCode(code)): code for code in recipients}
     try:
@@ -166,7 +172,7 @@ async def _wait(
             async for letter in client.letters():
                 if isinstance(letter.content, Receipt):
                     refused, whole = _read_receipt(session, letter.content, awaited)
-                elif letter.content.document == document_id:
+                elif isinstance(letter.content, Notice) and letter.content.document == document_id:
                     refused = whole = True
                     for problem in letter.content.problems:
                         say(f"{problem.code} {problem.pointer} {session.choose(problem.vi, problem.en)}")
@@ -226,38 +232,37 @@ def _describe(
 
 
 def _read(file: Path) -> dict[str, Any]:
-    from adapters.errors import Unusable
-
+    kind = "JSON" if file.suffix == ".json" else "TOML"
     try:
         text = _read_bytes(file).decode()
-        described = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+        described = json.loads(text) if kind == "JSON" else tomllib.loads(text)
     except ValueError as error:
-        raise Unusable(str(error), str(error), place=str(file)) from error
+        raise Misused(file, f"not {kind}: {error}", f"sai cú pháp {kind}: {error}") from error
     if not isinstance(described, dict):
-        raise Unusable("not an object", "không phải đối tượng JSON", place=str(file))
+        raise Misused(file, "not an object", "không phải đối tượng JSON")
     return described
 
 
 def _read_bytes(file: Path) -> bytes:
-    from adapters.errors import Unusable
-
     try:
         return file.read_bytes()
     except OSError as error:
-        raise Unusable(str(error), str(error), place=str(file)) from error
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: OSError) -> Misused:
+    return Misused(file, error.strerror or "cannot be read", f"không đọc được tệp ({error.strerror})")
 
 
 def _part(file: Path) -> dict[str, Any]:
     import hashlib
-
-    from adapters.errors import Unusable
 
     try:
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         length = file.stat().st_size
     except OSError as error:
-        raise Unusable(str(error), str(error), place=str(file)) from error
+        raise _unreadable(file, error) from error
     media_type = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
     return {"name": file.name, "media_type": media_type, "sha256": digest, "length": length}
 

@@ -21,7 +21,7 @@ from schemas.identifiers import delivery_id_of
 from schemas.receipt import RECEIPT_TYP, Answer, Receipt
 from schemas.signing import identity, sign
 from tests.keys import agency_keys
-from tests.played_hub import PATIENCE_S, Axis, envelope, notice_to, now_s, open_axis, signed
+from tests.played_hub import PATIENCE_S, Axis, envelope, notice_to, now_s, open_axis, signed, status_to
 from tests.services import Broker
 
 ROOT = Path(__file__).parents[2]
@@ -276,6 +276,29 @@ async def test_what_is_not_signed_is_not_sent_as_a_token(axis, office):
     assert await axis.waiting(INTAKE) == 0
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("send", "gone.toml"),
+        ("send", "--token", "gone.jws"),
+        ("send", "--to", "H17", "--subject", "…", "--signer", "B", "--part", "gone.pdf"),
+        ("send", "broken.toml"),
+        ("send", "list.json"),
+        ("listen", "--into", "gone"),
+    ],
+    ids=" ".join,
+)
+async def test_a_wrong_path_is_no_wrong_setting(office, arguments):
+    (office.folder / "broken.toml").write_text("to = [")
+    (office.folder / "list.json").write_text("[]")
+
+    code, out, err = await office.run(*arguments)
+
+    assert (code, out) == (2, "")
+    assert err.startswith(f"{arguments[-1]}: ")
+    assert "truc-agency.toml" not in err
+
+
 @pytest.mark.parametrize("url", ["axis.example", "amqp://H26:x@127.0.0.1:port/", "amqp://H26:x@[::1/", "http://x/"])
 async def test_address_that_is_none_is_a_wrong_setting(office, url):
     office.settings["amqp_url"] = url
@@ -357,3 +380,50 @@ async def test_doctor_finds_a_certificate_that_is_not_registered_and_a_dead_netw
     assert "HỎNG     chứng thư trong danh mục" in out
     assert "HỎNG     mạng" in out
     assert "BỎ QUA   quyền gửi" in out
+
+
+async def test_status_is_set_from_the_command_line(axis, office):
+    code, out, err = await office.run(
+        "status", "ab" * 32, "02", "--to", axis.sender, "--detail", "Gửi nhầm", "--name", "Lê Thị B"
+    )
+
+    assert (code, out, err) == (0, "", "")
+    status = await axis.take_status()
+    assert (status.from_, status.to, status.status, status.detail) == (axis.agency, axis.sender, "02", "Gửi nhầm")
+    assert status.staff is not None
+    assert status.staff.name == "Lê Thị B"
+
+
+async def test_status_that_does_not_fit_is_explained_and_not_sent(axis, office):
+    code, _, err = await office.run("status", "x", "02", "--to", axis.sender)
+
+    assert code == 2
+    assert "E502" in err
+    assert "/document" in err
+    assert await axis.waiting(RECEIPTS) == 0
+
+
+async def test_listen_prints_and_keeps_statuses(axis, office):
+    await axis.deliver(status_to(axis.agency, axis.sender, "02"), axis.agency)
+    (office.folder / "in").mkdir()
+
+    code, out, err = await office.run("listen", "--count", "1", "--into", "in")
+
+    assert (code, err) == (0, "")
+    assert "02 từ chối tiếp nhận" in out
+    assert "Lý do" in out
+    (kept,) = (office.folder / "in").glob("*.json")
+    assert json.loads(kept.read_text())["status"] == "02"
+
+
+async def test_send_recalls_an_earlier_document_by_option_or_description(axis, office):
+    (office.folder / "thu-hoi.toml").write_text(
+        f'to = ["{axis.sender}"]\naction = "revoke"\nref = ["{"ab" * 32}"]\n[doc]\nsubject = "Thu hồi"\n'
+        'signer = { name = "Lê Thị B" }\n'
+    )
+    options = ("--to", axis.sender, "--subject", "Thu hồi", "--signer", "Lê Thị B", "--action", "revoke")
+    for arguments in (("thu-hoi.toml",), (*options, "--ref", "ab" * 32)):
+        code, _, err = await office.run("send", *arguments)
+        assert (code, err) == (0, "")
+        sent = await submitted(axis)
+        assert (sent.action, sent.ref) == ("revoke", ("ab" * 32,))
