@@ -27,21 +27,31 @@ from hub.store.pool import open_pool
 from tests.bench.workload import Nation2019, Planned, nation, plan
 
 ROOT = Path(__file__).parents[2]
+HUB = ("intake", "dispatch,returns,reconcile", "receipts")
+"""Which loops share a process, on two cores."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--share", type=float, default=0.01, help="share of the seven months of 2019")
-    parser.add_argument("--hub", nargs="+", default=["intake", "dispatch,returns,reconcile", "receipts"])
+    parser.add_argument("--hub", nargs="+", default=list(HUB), help="loops of each process of the hub")
     parser.add_argument("--agencies", type=int, default=1, help="processes for the agencies' side")
     parser.add_argument("--window", type=int, default=200, help="documents under way to the broker at a time")
     parser.add_argument("--profile", action="store_true", help="sample every Python process into .truc/profile-*")
     options = parser.parse_args()
+    print(json.dumps(measure(options.share, options.hub, options.agencies, options.window, profile=options.profile)))
+    return 0
+
+
+def measure(
+    share: float, hub: Sequence[str] = HUB, agencies: int = 1, window: int = 200, *, profile: bool = False
+) -> dict[str, Any]:
+    """Send a share of the documents of 2019 and say what it took."""
     with ExitStack() as ending:
         folder = ending.enter_context(run_directory("files"))
         servers = ending.enter_context(Servers(purpose="bench"))
         people = nation()
-        documents = plan(people, share=options.share)
+        documents = plan(people, share=share)
         installation = asyncio.run(
             install(
                 amqp_url=servers.amqp_url,
@@ -51,9 +61,9 @@ def main() -> int:
                 country=people.file,
             )
         )
-        hubs = [ending.enter_context(hub_process(installation, folder, loops.split(","))) for loops in options.hub]
-        sides = list(_agencies(installation, folder, people, documents, options, ending))
-        profilers = _profilers(options, [*hubs, *(side.pid for side in sides)])
+        hubs = [ending.enter_context(hub_process(installation, folder, loops.split(","))) for loops in hub]
+        sides = list(_agencies(installation, folder, people, documents, (agencies, window), ending))
+        profilers = _profilers([*hubs, *(side.pid for side in sides)]) if profile else []
         before = cpu_by_process()
         began = time.monotonic()
         for side in sides:
@@ -69,8 +79,7 @@ def main() -> int:
         for profiler in profilers:
             profiler.wait()
         report = asyncio.run(_audited(installation))
-    print(json.dumps(_summary(documents, results, seconds, cpu, report)))
-    return 0
+    return _summary(documents, results, seconds, cpu, report)
 
 
 @contextmanager
@@ -98,20 +107,21 @@ def _agencies(
     folder: Path,
     people: Nation2019,
     documents: Sequence[Planned],
-    options: argparse.Namespace,
+    processes_and_window: tuple[int, int],
     ending: ExitStack,
 ) -> Iterator[subprocess.Popen[bytes]]:
+    processes, window = processes_and_window
     endpoint_of = {entry.code: entry.endpoint for entry in people.file.agencies}
-    shares: list[list[str]] = [[] for _ in range(options.agencies)]
+    shares: list[list[str]] = [[] for _ in range(processes)]
     for index, code in enumerate(sorted(installation.accounts)):
-        shares[index % options.agencies].append(code)
+        shares[index % processes].append(code)
     sides = []
     for number, codes in enumerate(shares):
         mine = set(codes)
         config = {
             "directory_file": str(installation.directory_file.absolute()),
             "result_file": str((folder / f"result-{number}.json").absolute()),
-            "window": options.window // options.agencies,
+            "window": window // processes,
             "endpoints": [_account(installation, code, folder) for code in codes],
             "to_receive": sum(endpoint_of[to] in mine for item in documents for to in item.recipients),
             "documents": [
@@ -153,27 +163,11 @@ def _account(installation: Installation, code: str, folder: Path) -> dict[str, s
     }
 
 
-def _profilers(options: argparse.Namespace, pids: Sequence[int]) -> list[subprocess.Popen[bytes]]:
-    if not options.profile:
-        return []
+def _profilers(pids: Sequence[int]) -> list[subprocess.Popen[bytes]]:
+    how = ["-d", "20", "-r", "250", "--gil", "-f", "raw"]
     return [
         subprocess.Popen(
-            [
-                "py-spy",
-                "record",
-                "-p",
-                str(pid),
-                "-d",
-                "20",
-                "-r",
-                "250",
-                "--gil",
-                "-f",
-                "raw",
-                "-o",
-                f".truc/profile-{pid}.txt",
-            ],
-            stdout=subprocess.DEVNULL,
+            ["py-spy", "record", "-p", str(pid), *how, "-o", f".truc/profile-{pid}.txt"], stdout=subprocess.DEVNULL
         )
         for pid in pids
     ]

@@ -46,6 +46,12 @@ def main() -> int:
     parser.add_argument("--messages", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    print(json.dumps(measure(options.messages, options.rounds)))
+    return 0
+
+
+def measure(messages: int, rounds: int) -> dict[str, Any]:
+    """Forward as many messages in every way, several times; returns the median rate of each."""
     with ExitStack() as ending:
         folder = ending.enter_context(run_directory("files"))
         rabbitmq = PrivateRabbitMQ(folder / "rabbitmq", plugins=("rabbitmq_shovel",))
@@ -54,9 +60,7 @@ def main() -> int:
         ending.callback(postgresql.remove)
         rabbitmq.start()
         postgresql.start()
-        others = _Others(rabbitmq, postgresql.url, options.messages)
-        print(json.dumps(asyncio.run(others.compare(options.rounds))))
-    return 0
+        return asyncio.run(_Others(rabbitmq, postgresql.url, messages).compare(rounds))
 
 
 class _Others:
