@@ -26,9 +26,10 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Generic, Literal, Self, TypeVar
 
+from adapters.channel import Message
 from adapters.errors import BrokerError
 from adapters.inbox_guard import HandedOver, InboxGuard
-from adapters.line import Consumer, Line, Message, Publisher, acknowledge, put_aside
+from adapters.line import Consumer, Line, Publisher, acknowledge, put_aside
 from adapters.trust import Problems, Trust
 from schemas.addresses import Lane, agency_queue, submit_key
 from schemas.envelope import ENVELOPE_TYP, Action, DocumentFacts, Envelope, Part, new_envelope
@@ -546,7 +547,7 @@ class AgencyClient:
 
     async def _receive(self, message: Message, *, with_documents: bool) -> Arrival | None:
         """Make an arrival of a message, or settle it when nothing is left to be handed over."""
-        recipient = AgencyCode(message.routing_key or "")
+        recipient = AgencyCode(message.routing_key)
         delivery_id = delivery_id_of(identity(message.body), recipient)
         if delivery_id in self._in_hand and delivery_id not in self._left_open:
             self._in_hand[delivery_id].append(message)  # settled together with the one that is in hand
@@ -592,7 +593,7 @@ class AgencyClient:
             recipient,
             content,
             message.body,
-            message.redelivered is True,
+            message.redelivered,
             interrupted,
             self,
         )
