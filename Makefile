@@ -6,11 +6,11 @@ BOOTSTRAP := sh hub/dev/bootstrap.sh
 ENVIRONMENT := .venv/.complete
 ARGS ?=
 
-.PHONY: help setup demo bench benchdead test run check format clean
+.PHONY: help setup demo bench bench-quick bench-loops bench-dead test run check format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(ENVIRONMENT) ## Get everything that is missing: Python packages, RabbitMQ, PostgreSQL
 	@$(BOOTSTRAP) services
@@ -18,10 +18,16 @@ setup: $(ENVIRONMENT) ## Get everything that is missing: Python packages, Rabbit
 demo: setup ## Send real documents through a hub of its own, show what happened, leave nothing behind
 	@$(TRUC) demo $(ARGS)
 
-bench: setup ## Measure documents and deliveries a second through the whole path, agencies included
-	@$(TRUC) demo --documents 60 --wrong 0 --json $(ARGS)
+bench: setup ## Send the traffic of seven months of 2019 through the whole path; ARGS="--share 0.1" for a tenth
+	@$(BIN)/python -m tests.bench.full_path --share 1 $(ARGS)
 
-benchdead: setup ## Measure how fast a million dead letters are listed and grouped, and 10,000 sent again
+bench-quick: setup ## The figures for every day, compared with the shovel and naive forwarders, within a minute
+	@$(BIN)/python -m tests.bench.quick
+
+bench-loops: setup ## Each loop of the hub by itself: items a second, CPU of each by process
+	@$(BIN)/python -m tests.bench.loop_by_loop $(ARGS)
+
+bench-dead: setup ## Measure how fast a million dead letters are listed and grouped, and 10,000 sent again
 	@$(BIN)/python -m tests.bench.dead_letters
 
 # On a laptop, tests whose service is missing are skipped with the reason; in CI they fail.

@@ -224,7 +224,7 @@ def _turns(
 ) -> Sequence[tuple[Loop, Callable[[], Awaitable[int]], float]]:
     """Build the loops that are asked for."""
     policy = settings.policy()
-    ledger = PostgresLedger(pool)
+    ledger = PostgresLedger(pool, pace=settings.pace())
     turns: list[tuple[Loop, Callable[[], Awaitable[int]], float]] = []
 
     def inbox(queue: str, max_batch: int) -> QueueInbox:
@@ -240,7 +240,7 @@ def _turns(
         turns.append(("dispatch", Dispatch(deliveries, outbox, keeper, policy, clock).turn, 0.0))
     if "receipts" in loops:
         answers = inbox(RECEIPTS, settings.receipts_batch)
-        turns.append(("receipts", Receipts(answers, ledger, keeper, policy, clock).turn, 0.0))
+        turns.append(("receipts", Receipts(answers, ledger, keeper, load_signer(settings), policy, clock).turn, 0.0))
     if "returns" in loops:
         dead = DeadInbox(
             consuming,
@@ -263,14 +263,14 @@ def _replay_turn(
     settings: Settings, pool: Pool, keeper: SnapshotKeeper, outbox: Outbox
 ) -> Callable[[], Awaitable[int]]:
     """Build the loop of replays, and the ways by which what it releases goes in and out again."""
-    policy, ledger = settings.policy(), PostgresLedger(pool)
+    policy, ledger = settings.policy(), PostgresLedger(pool, pace=settings.pace())
     documents = ParkedInbox(pool, "document", max_batch=settings.intake_batch, clock=clock)
-    receipts = ParkedInbox(pool, "receipt", max_batch=settings.receipts_batch, clock=clock)
+    answers = ParkedInbox(pool, "answer", max_batch=settings.receipts_batch, clock=clock)
     catch_ups = CatchUps(pool, max_batch=settings.dispatch_batch)
     ways: Sequence[Callable[[], Awaitable[int]]] = (
         Replay(PostgresReplays(pool), keeper, policy, clock).turn,
         Intake(documents, ledger, keeper, load_signer(settings), policy, clock).turn,
-        Receipts(receipts, ledger, keeper, policy, clock).turn,
+        Receipts(answers, ledger, keeper, load_signer(settings), policy, clock).turn,
         Dispatch(catch_ups, outbox, keeper, policy, clock).turn,  # the last: it alone needs the broker
     )
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from hub.core.policy import Policy
-from hub.core.replay import Mode, Pace, needs_second_person
+from hub.core.replay import Mode, ReplayPace, needs_second_person
 from hub.core.selection import Selection
-from hub.core.settlement import settle_attempt, settle_receipt
+from hub.core.settlement import Settling, settle_attempt
 from hub.core.verdict import Accept
 from hub.replay import Replay, rehearse_all
 from hub.store import replay_orders
@@ -130,9 +130,8 @@ class Stage:
                         detail=f"{delivery.attempts} {self.now.isoformat()}",
                     )
                 )
-            await self.ledger.record_receipts(
-                answers, lambda said, known: settle_receipt(said, known, self.policy, self.now), self.now
-            )
+            settling = Settling(self.policy, agency_keys("hub").signer, self.now)
+            await self.ledger.record_answers(answers, settling, self.now)
 
     async def plan(self, selection: Selection | None = None, *, by: str = "an", above: int = 100_000) -> int:
         directory, policy, now = self.directory, self.policy, self.now
@@ -146,7 +145,7 @@ class Stage:
         )
 
     async def start(self, replay_id: int, mode: Mode = "all", *, per_minute: int = 60, per_recipient: int = 60) -> str:
-        pace = Pace(mode, per_minute, per_recipient)
+        pace = ReplayPace(mode, per_minute, per_recipient)
         return await replay_orders.start(self.pool, replay_id, pace, "đã sửa phần mềm", actor="an", now=self.now)
 
     async def view(self, replay_id: int) -> replay_orders.ReplayView:

@@ -13,7 +13,7 @@ from hub.cli.asking import Actor, AsJson, Filters, Reason, actor_of, now, said, 
 from hub.cli.output import Exit, fail, print_json, reporting, say
 
 if TYPE_CHECKING:
-    from hub.core.replay import Pace
+    from hub.core.replay import ReplayPace
     from hub.settings import Settings
     from hub.store.pool import Pool
     from hub.store.replay_orders import ReplayView
@@ -263,13 +263,13 @@ async def _directory(pool: "Pool") -> "Directory":
     return snapshot(held, epoch=epoch, as_of=now())
 
 
-def _pace(mode: ModeName, rate: str | None, per_recipient: str | None, settings: "Settings") -> "Pace":
-    from hub.core.replay import Pace
+def _pace(mode: ModeName, rate: str | None, per_recipient: str | None, settings: "Settings") -> "ReplayPace":
+    from hub.core.replay import ReplayPace
 
     if mode is not ModeName.RATE and (rate or per_recipient):
         raise typer.BadParameter("--rate and --per-recipient belong to --mode rate")
     per_minute = _rate(rate, settings.replay_per_minute)
-    return Pace(mode.value, per_minute, min(_rate(per_recipient, settings.replay_per_recipient), per_minute))
+    return ReplayPace(mode.value, per_minute, min(_rate(per_recipient, settings.replay_per_recipient), per_minute))
 
 
 def _rate(text: str | None, default: int) -> int:

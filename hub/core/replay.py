@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from hub.core.decide import decide, decide_receipt
+from hub.core.decide import decide, decide_answer
 from hub.core.delivery import Delivery, Due, State, Transition
 from hub.core.policy import Policy
 from hub.core.submission import Submission
-from hub.core.verdict import Accept, Answered
+from hub.core.verdict import Accept, Park
 from schemas.checks.address import address
 from schemas.checks.directory import Directory
 from schemas.envelope import ENVELOPE_TYP, Envelope, read_envelope
@@ -56,7 +56,7 @@ RELEASE_BATCH: Final = 250
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class ReplayPace:
     """How fast.
 
     Attributes:
@@ -92,7 +92,7 @@ class Progress:
 
     state: ReplayState
     since: datetime
-    pace: Pace | None
+    pace: ReplayPace | None
     waiting: int
     in_hand: int
     watched: Sequence[Fate] = ()
@@ -234,11 +234,11 @@ def rehearse_delivery(due: Due, directory: Directory, now: datetime) -> Problem 
 
 def rehearse_submission(submission: Submission, directory: Directory, policy: Policy, now: datetime) -> Problem | None:
     """Say why a submission that was put aside would not be taken over today either."""
-    if submission.routing_key.startswith("receipt"):
-        verdict = decide_receipt(submission, directory, now)
-        return None if isinstance(verdict, Answered) else verdict.problems[0]
-    verdict_on_document = decide(submission, directory, policy, now)
-    return None if isinstance(verdict_on_document, Accept) else verdict_on_document.problems[0]
+    if not submission.routing_key.startswith(("receipt", "status")):
+        verdict = decide(submission, directory, policy, now)
+        return None if isinstance(verdict, Accept) else verdict.problems[0]
+    answer = decide_answer(submission, directory, now)
+    return answer.problems[0] if isinstance(answer, Park) else None
 
 
 def settle_replayed(delivery: Delivery, now: datetime) -> Transition | None:

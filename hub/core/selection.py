@@ -14,7 +14,7 @@ from schemas.refusal import CATALOGUE, Actor
 Kind = Literal["delivery", "submission"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
-Standing = Literal["open", "dismissed"]
+LetterState = Literal["open", "dismissed"]
 """Whether a person has closed a dead letter without sending it again."""
 
 Side = Literal["sender", "recipient", "hub", "operator"]
@@ -40,7 +40,7 @@ class Selection:
         until: Only those that died before.
     """
 
-    standing: Standing = "open"
+    standing: LetterState = "open"
     ids: tuple[str, ...] = ()
     code: str | None = None
     side: Side | None = None
@@ -170,6 +170,6 @@ _READERS: Final[Mapping[str, Callable[[str, datetime], Any]]] = {
     "kind": _one_of(*KINDS),
     "since": read_moment,
     "until": read_moment,
-    "state": _one_of(*get_args(Standing)),
+    "state": _one_of(*get_args(LetterState)),
 }
 _FIELDS: Final = {"state": "standing"}

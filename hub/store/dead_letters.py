@@ -11,7 +11,7 @@ from typing import Any, Final
 import asyncpg
 
 from hub.core.diagnosis import TraceEvent
-from hub.core.selection import Kind, Selection, Standing, side_of
+from hub.core.selection import Kind, LetterState, Selection, side_of
 from hub.store.entries import Entries
 from hub.store.pool import Connection, Pool
 from hub.store.trace import event_of
@@ -429,7 +429,7 @@ FOR UPDATE
 _MOVE: Final = "UPDATE dead_letters SET state = $2 WHERE letter_id = ANY($1::text[])"
 
 
-async def _move(pool: Pool, selection: Selection, to: Standing, reason: str, *, actor: str, now: datetime) -> int:
+async def _move(pool: Pool, selection: Selection, to: LetterState, reason: str, *, actor: str, now: datetime) -> int:
     until = min(now, selection.until) if selection.until else now
     where, values = condition(replace(selection, until=until), 2)
     moved = 0

@@ -18,7 +18,7 @@ from hub.store.pool import Pool
 from hub.store.replay import submission_of
 from schemas.identifiers import DocumentId
 
-Lane = Literal["document", "receipt"]
+Lane = Literal["document", "answer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class ParkedInbox:
 
     Args:
         pool: Where they are.
-        lane: Receipts, or everything else.
+        lane: Receipts and statuses, or everything else.
         max_batch: Most submissions taken at once.
         clock: Tells the time.
     """
@@ -57,7 +57,7 @@ class ParkedInbox:
             Unavailable: When the database does not answer.
         """
         async with self._pool.reading() as connection:
-            rows = await connection.fetch(_TAKE, self._lane == "receipt", self._max_batch)
+            rows = await connection.fetch(_TAKE, self._lane == "answer", self._max_batch)
         return ParkedBatch([submission_of(row) for row in rows], [(row["replay_id"], row["letter_id"]) for row in rows])
 
     async def acknowledge(self, batch: object) -> None:
@@ -92,7 +92,7 @@ _TAKE: Final = """
 SELECT replay_id, letter_id, body, broker_user, routing_key, message_id, parked_at
 FROM replay_items
 JOIN parked USING (parked_id)
-WHERE outcome IS NULL AND released_at IS NOT NULL AND kind = 'submission' AND (routing_key LIKE 'receipt%') = $1
+WHERE outcome IS NULL AND released_at IS NOT NULL AND kind = 'submission' AND (routing_key LIKE 'receipt%' OR routing_key LIKE 'status%') = $1
 ORDER BY released_at, position
 LIMIT $2
 """
@@ -102,7 +102,8 @@ _SETTLE: Final = """
 UPDATE replay_items AS item
 SET ended_at = $3, outcome = CASE
     WHEN EXISTS (SELECT FROM documents WHERE documents.document_id = letter.document_id)
-        OR EXISTS (SELECT FROM receipts WHERE receipt_id = letter.document_id) THEN 'accepted'
+        OR EXISTS (SELECT FROM receipts WHERE receipt_id = letter.document_id)
+        OR EXISTS (SELECT FROM statuses WHERE status_id = letter.document_id) THEN 'accepted'
     WHEN EXISTS (SELECT FROM refusals WHERE refusals.document_id = letter.document_id) THEN 'refused'
     ELSE 'parked' END
 FROM dead_letters AS letter, unnest($1::bigint[], $2::text[]) AS taken (replay_id, letter_id)

@@ -16,9 +16,9 @@ from hub.core.replay import (
     MINUTE,
     MOMENT,
     WATCHED,
-    Pace,
     Progress,
     Release,
+    ReplayPace,
     Step,
     Turn,
     fate_of,
@@ -146,7 +146,7 @@ async def _progress_of(connection: Connection, replay: asyncpg.Record, now: date
     return Progress(
         state=replay["state"],
         since=replay["changed_at"],
-        pace=Pace(replay["mode"], replay["per_minute"], replay["per_recipient"]),
+        pace=ReplayPace(replay["mode"], replay["per_minute"], replay["per_recipient"]),
         waiting=counts["waiting"],
         in_hand=counts["in_hand"],
         watched=[fate_of(row["outcome"], row["state"] if counted else None, row["attempts"] or 0) for row in watched],
@@ -297,6 +297,8 @@ SELECT letter_id,
             SELECT FROM documents WHERE letter.kind = 'submission' AND documents.document_id = letter.document_id
             UNION ALL
             SELECT FROM receipts WHERE letter.kind = 'submission' AND receipts.receipt_id = letter.document_id
+            UNION ALL
+            SELECT FROM statuses WHERE letter.kind = 'submission' AND statuses.status_id = letter.document_id
         ) THEN 'taken-over-since'
     END AS because
 FROM dead_letters AS letter

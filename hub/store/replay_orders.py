@@ -12,7 +12,7 @@ from typing import Any, Final
 import asyncpg
 
 from hub.core.delivery import Delivery
-from hub.core.replay import Mode, Pace, Purpose, ReplayState, Turn, settle_redirected
+from hub.core.replay import Mode, Purpose, ReplayPace, ReplayState, Turn, settle_redirected
 from hub.core.selection import Selection
 from hub.core.trouble import Conflict
 from hub.store.dead_letters import condition
@@ -234,7 +234,7 @@ WHERE replay_id = $1
 """
 
 
-async def start(pool: Pool, replay_id: int, pace: Pace, reason: str, *, actor: str, now: datetime) -> ReplayState:
+async def start(pool: Pool, replay_id: int, pace: ReplayPace, reason: str, *, actor: str, now: datetime) -> ReplayState:
     """Start a replay, or go on with it at another pace; returns its state then.
 
     Raises:
@@ -527,7 +527,7 @@ class Redirected:
 
 # One at a time: two agencies may have been merged into one, and both been recipients of the same document.
 _ONE_REDIRECT_AT_A_TIME: Final = "SELECT pg_advisory_xact_lock(hashtext('truc redirect'))"
-_FACTS: Final = "SELECT delivery_id, urgency FROM deliveries WHERE delivery_id = ANY($1::uuid[])"
+_FACTS: Final = "SELECT delivery_id, urgency, request FROM deliveries WHERE delivery_id = ANY($1::uuid[])"
 _KNOWN: Final = "SELECT delivery_id FROM deliveries WHERE delivery_id = ANY($1::uuid[])"
 
 
@@ -559,7 +559,7 @@ async def redirect(
         await connection.execute(_ONE_REDIRECT_AT_A_TIME)
         deliveries = await lock_deliveries(connection, [delivery_id for delivery_id, _, _ in heirs])
         ids = list(deliveries)
-        urgencies = {row["delivery_id"]: row["urgency"] for row in await connection.fetch(_FACTS, ids)}
+        kept = {row["delivery_id"]: row for row in await connection.fetch(_FACTS, ids)}
         wanted = [delivery_id_of(deliveries[key].object_id, heir) for key, heir, _ in heirs if key in deliveries]
         owed = {row["delivery_id"] for row in await connection.fetch(_KNOWN, wanted)}
         for delivery_id, heir, tier in heirs:
@@ -572,14 +572,15 @@ async def redirect(
             redirected.append(Redirected(delivery_id, old.recipient, heir, new.delivery_id, new.delivery_id in owed))
             if new.delivery_id not in owed:
                 owed.add(new.delivery_id)
-                entries.owe(new, tier=tier, urgency=urgencies[delivery_id])
-                facts = {
+                facts = kept[delivery_id]
+                entries.owe(new, tier=tier, urgency=facts["urgency"], request=facts["request"])
+                detail = {
                     "recipients": [heir],
                     "instead_of": str(delivery_id),
                     "recipient": old.recipient,
                     "why": reason,
                 }
-                entries.event("document.redirected", actor, object_id=old.object_id, detail=facts)
+                entries.event("document.redirected", actor, object_id=old.object_id, detail=detail)
         await entries.write(connection)
     return redirected
 

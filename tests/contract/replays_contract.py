@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from hub.core.replay import Pace, Progress, Release, Turn
+from hub.core.replay import Progress, Release, ReplayPace, Turn
 from hub.core.settlement import settle_attempt
 from hub.core.verdict import Accept
 from schemas.identifiers import DeliveryId
@@ -13,7 +13,7 @@ from tests.builders import NOW, POLICY, RECIPIENTS
 from tests.contract.store import Event, Store
 
 LATER = NOW + timedelta(minutes=1)
-ALL = Pace("all", 60, 60)
+ALL = ReplayPace("all", 60, 60)
 
 
 async def dead(store: Store, *to: str) -> Sequence[DeliveryId]:
@@ -32,7 +32,7 @@ async def answer(store: Store, *ids: DeliveryId, outcome: str, said: str = "x") 
     receipts = [
         a.receipt(key, from_=rows[key].delivery.recipient, outcome=outcome, signed=False, detail=said) for key in ids
     ]
-    await store.ledger.record_receipts(receipts, a.settle, LATER)
+    await store.ledger.record_answers(receipts, a.settle, LATER)
 
 
 def rehearsed(candidates: Sequence[object]) -> list[Problem | None]:

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 from hub import dispatch, intake, receipts, reconcile, replay, returns
 from hub.core.delivery import Delivery
-from hub.core.replay import Pace
+from hub.core.replay import ReplayPace
 from schemas.identifiers import DeliveryId, DocumentId
 
 
@@ -59,7 +59,7 @@ class Store(Protocol):
     @property
     def replays(self) -> replay.Replays: ...
 
-    async def start_replay(self, pace: Pace, now: datetime) -> int:
+    async def start_replay(self, pace: ReplayPace, now: datetime) -> int:
         """Plan and start a replay of all dead deliveries; returns its number."""
 
     async def outcomes(self, replay_id: int) -> Mapping[DeliveryId, str | None]:

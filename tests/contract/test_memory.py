@@ -5,7 +5,7 @@ from datetime import datetime
 
 import pytest
 
-from hub.core.replay import Pace
+from hub.core.replay import ReplayPace
 from hub.core.submission import Submission
 from schemas.addresses import agency_queue
 from schemas.identifiers import AgencyCode, DeliveryId
@@ -48,7 +48,7 @@ class MemoryStore:
     async def parked(self) -> int:
         return len(self.ledger.parked)
 
-    async def start_replay(self, pace: Pace, now: datetime) -> int:
+    async def start_replay(self, pace: ReplayPace, now: datetime) -> int:
         return self.replays.start(pace, now)
 
     async def outcomes(self, replay_id: int) -> Mapping[DeliveryId, str | None]:

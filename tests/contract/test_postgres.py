@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from hub.core.replay import Pace
+from hub.core.replay import ReplayPace
 from hub.core.selection import Selection
 from hub.store import replay_orders
 from hub.store.deliveries import PostgresDeliveries
@@ -60,7 +60,7 @@ class PostgresStore:
         async with self.pool.reading() as connection:
             return await connection.fetchval("SELECT count(*) FROM parked")
 
-    async def start_replay(self, pace: Pace, now: datetime) -> int:
+    async def start_replay(self, pace: ReplayPace, now: datetime) -> int:
         replay_id = await replay_orders.plan(
             self.pool,
             Selection(until=now + timedelta(seconds=1)),

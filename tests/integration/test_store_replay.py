@@ -59,7 +59,7 @@ async def test_mended_recipient_gets_what_it_refused_one_first_then_the_rest(sta
 async def test_replay_has_a_row_for_each_selected_letter_whatever_becomes_of_it(stage):
     await stage.dead(10)
     [received, dead] = await list_dead(stage.pool, Selection(), 2)
-    await stage.ledger.record_receipts(
+    await stage.ledger.record_answers(
         [a.receipt(_id(received), from_=received.agency, now=stage.now)], a.settle, stage.now
     )
     stage.handed_over[_id(received)] += 1
@@ -112,7 +112,7 @@ async def test_what_is_recalled_or_answered_after_the_plan_is_left_out_at_the_la
     assert (await stage.view(replay)).size == 2
     revoke = a.envelope(to=[C], now=stage.now).model_copy(update={"action": "revoke", "ref": (recalled.document_id,)})
     await stage.ledger.record([a.decided(a.accept(revoke))], stage.now)
-    await stage.ledger.record_receipts([a.receipt(delivery, from_=A, now=stage.now)], a.settle, stage.now)
+    await stage.ledger.record_answers([a.receipt(delivery, from_=A, now=stage.now)], a.settle, stage.now)
     stage.handed_over[delivery] += 1
     stage.answer = lambda *_: "received"
     await stage.start(replay)

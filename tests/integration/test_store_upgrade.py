@@ -33,7 +33,7 @@ async def used_url(postgresql, database_template):
         async with PostgresDeliveries(pool, wait_s=0.01).claim(NOW) as claim:
             await claim.settle([settle_attempt(due.delivery, "routed", POLICY, NOW) for due in claim.due], NOW)
         refusal = a.receipt(accept.delivery_id(accept.addressees[0]), outcome="refused")
-        await ledger.record_receipts([refusal], a.settle, NOW)
+        await ledger.record_answers([refusal], a.settle, NOW)
     await run_sql(
         url,
         f"DROP TABLE {', '.join(TABLES_OF_0004)}; DROP FUNCTION count_new_letters, count_changed_letters;"

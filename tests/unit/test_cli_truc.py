@@ -44,6 +44,7 @@ def truc(*arguments: str, **environment: str):
         ("directory", "show"),
         ("trace", "x"),
         ("broker", "drift"),
+        ("stats", "show"),
     ],
     ids=" ".join,
 )
@@ -77,6 +78,7 @@ def test_unusable_settings_end_with_3(arguments):
         ("replay", "redirect", "--reason", "x"),
         ("replay", "redirect", "x", "--reason", "x"),
         ("replay", "catch-up", "H26", "--since", "yesterday", "--reason", "x"),
+        ("stats", "show", "--from", "2026-02-01", "--to", "2026-01-01"),
     ],
 )
 def test_wrong_use_ends_with_2(arguments):

@@ -21,9 +21,9 @@ from hub.core.replay import (
     RELEASE_BATCH,
     WATCHED,
     Fate,
-    Pace,
     Progress,
     Release,
+    ReplayPace,
     Turn,
     fate_of,
     heirs_of,
@@ -45,9 +45,9 @@ from tests import builders as a
 from tests.keys import agency_keys, make_certificate
 
 NOW = datetime.now(UTC).replace(microsecond=0)
-ALL = Pace("all", 60, 60)
-ONE = Pace("one", 60, 60)
-RATE = Pace("rate", 60, 10)
+ALL = ReplayPace("all", 60, 60)
+ONE = ReplayPace("one", 60, 60)
+RATE = ReplayPace("rate", 60, 10)
 
 
 def progress(**changes: object) -> Progress:
@@ -60,7 +60,7 @@ def watched(good: int = 0, failing: int = 0, unknown: int = 0) -> list[Fate]:
 
 
 @pytest.mark.parametrize("pace", [ALL, RATE, ONE])
-def test_nothing_but_the_watched_goes_out_first(pace: Pace) -> None:
+def test_nothing_but_the_watched_goes_out_first(pace: ReplayPace) -> None:
     step = next_step(progress(pace=pace), NOW)
     assert isinstance(step, Release)
     assert step.at_most == {"all": WATCHED, "rate": 6, "one": 1}[pace.mode]
@@ -125,7 +125,7 @@ def test_no_minute_has_more_than_the_rate(per_minute: int, pauses: Sequence[floa
         now += timedelta(seconds=pause_s)
         step = next_step(
             progress(
-                pace=Pace("rate", per_minute, per_minute),
+                pace=ReplayPace("rate", per_minute, per_minute),
                 waiting=10**6,
                 watched=watched(good=WATCHED),
                 released_last_minute=sum(count for at, count in released if at > now - timedelta(seconds=60)),
