@@ -6,7 +6,7 @@ BOOTSTRAP := sh hub/dev/bootstrap.sh
 ENVIRONMENT := .venv/.complete
 ARGS ?=
 
-.PHONY: help setup demo bench bench-quick bench-loops test run check format clean
+.PHONY: help setup demo bench bench-quick bench-loops bench-dead test run check format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -26,6 +26,9 @@ bench-quick: setup ## The figures for every day, compared with the shovel and na
 
 bench-loops: setup ## Each loop of the hub by itself: items a second, CPU of each by process
 	@$(BIN)/python -m tests.bench.loop_by_loop $(ARGS)
+
+bench-dead: setup ## Measure how fast a million dead letters are listed and grouped, and 10,000 sent again
+	@$(BIN)/python -m tests.bench.dead_letters
 
 # On a laptop, tests whose service is missing are skipped with the reason; in CI they fail.
 test: check ## Run every check and every test

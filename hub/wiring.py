@@ -25,12 +25,16 @@ from hub.dispatch import Dispatch
 from hub.intake import Intake
 from hub.receipts import Receipts
 from hub.reconcile import Reconcile
+from hub.replay import Replay
 from hub.returns import Returns
 from hub.settings import Settings, SettingsError
+from hub.store.catch_up import CatchUps
 from hub.store.deliveries import PostgresDeliveries
 from hub.store.directory import DirectoryStore, SnapshotKeeper
 from hub.store.ledger import PostgresLedger
+from hub.store.parked_inbox import ParkedInbox
 from hub.store.pool import Pool, open_pool, ready
+from hub.store.replay import PostgresReplays
 from hub.store.statistics import deliveries_by_state
 from hub.telemetry import metrics
 from hub.telemetry.health import Health
@@ -39,7 +43,7 @@ from hub.web.server import bind, serve
 from schemas.addresses import INTAKE, RECEIPTS
 from schemas.signing import KeySigner, fingerprint_of
 
-Loop = Literal["intake", "dispatch", "receipts", "returns", "reconcile", "web"]
+Loop = Literal["intake", "dispatch", "receipts", "returns", "reconcile", "replay", "web"]
 LOOPS: Final[tuple[Loop, ...]] = get_args(Loop)
 
 _MIN_PAUSE_S: Final = 0.1
@@ -194,7 +198,16 @@ async def _parts(settings: Settings, loops: Collection[Loop], health: Health) ->
         health.probes["database"] = database_answers
         health.probes["directory"] = directory_is_fresh
         health.probes["broker"] = outbox.ready
-        turns = _turns(settings, loops, pool=pool, keeper=keeper, consuming=consuming, outbox=outbox, ending=ending)
+        turns = _turns(
+            settings,
+            loops,
+            pool=pool,
+            keeper=keeper,
+            consuming=consuming,
+            publishing=publishing,
+            outbox=outbox,
+            ending=ending,
+        )
         yield _Parts(pool, keeper, turns)
 
 
@@ -205,6 +218,7 @@ def _turns(
     pool: Pool,
     keeper: SnapshotKeeper,
     consuming: Connection,
+    publishing: Connection,
     outbox: Outbox,
     ending: AsyncExitStack,
 ) -> Sequence[tuple[Loop, Callable[[], Awaitable[int]], float]]:
@@ -239,7 +253,31 @@ def _turns(
     if "reconcile" in loops:
         reconcile = Reconcile(ledger, load_signer(settings), policy, clock)
         turns.append(("reconcile", reconcile.turn, settings.reconcile_pause_s))
+    if "replay" in loops:
+        again = Outbox(publishing, channels=1, confirm_timeout_s=settings.confirm_timeout_s)
+        turns.append(("replay", _replay_turn(settings, pool, keeper, again), settings.replay_pause_s))
     return turns
+
+
+def _replay_turn(
+    settings: Settings, pool: Pool, keeper: SnapshotKeeper, outbox: Outbox
+) -> Callable[[], Awaitable[int]]:
+    """Build the loop of replays, and the ways by which what it releases goes in and out again."""
+    policy, ledger = settings.policy(), PostgresLedger(pool, pace=settings.pace())
+    documents = ParkedInbox(pool, "document", max_batch=settings.intake_batch, clock=clock)
+    answers = ParkedInbox(pool, "answer", max_batch=settings.receipts_batch, clock=clock)
+    catch_ups = CatchUps(pool, max_batch=settings.dispatch_batch)
+    ways: Sequence[Callable[[], Awaitable[int]]] = (
+        Replay(PostgresReplays(pool), keeper, policy, clock).turn,
+        Intake(documents, ledger, keeper, load_signer(settings), policy, clock).turn,
+        Receipts(answers, ledger, keeper, load_signer(settings), policy, clock).turn,
+        Dispatch(catch_ups, outbox, keeper, policy, clock).turn,  # the last: it alone needs the broker
+    )
+
+    async def turn() -> int:
+        return sum([await way() for way in ways])
+
+    return turn
 
 
 async def _turn_all(parts: _Parts, health: Health, stop: asyncio.Event) -> None:

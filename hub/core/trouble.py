@@ -3,7 +3,8 @@
 Trouble
 ├── Unavailable       something that is needed does not answer; it is tried again
 │   └── Stale         the directory snapshot is older than allowed
-└── Unstorable        the database refuses the content itself; trying again cannot help
+├── Unstorable        the database refuses the content itself; trying again cannot help
+└── Conflict          a person asks for what does not fit the state of things
 """
 
 
@@ -32,3 +33,7 @@ class Stale(Unavailable):
 
 class Unstorable(Trouble):
     """The database refuses a value, such as a text that it cannot hold."""
+
+
+class Conflict(Trouble):
+    """What a person asks for does not fit the state of things; the message says what would."""

@@ -22,6 +22,9 @@ RESETTLED: Final = Counter(
 RETURNS: Final = Counter(
     "truc_returns_total", "Messages that the broker put aside, by kind.", ["kind"], registry=REGISTRY
 )
+REPLAYED: Final = Counter(
+    "truc_replayed_total", "Items of replays that were released, or left out at the last moment.", registry=REGISTRY
+)
 TURN_SECONDS: Final = Histogram(
     "truc_turn_seconds",
     "Duration of a turn that settled something, waiting included.",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import structlog
 
 from hub.core.delivery import Delivery, Transition
+from hub.core.replay import Release, Step, Turn
 from hub.core.settlement import Handover
 from hub.core.verdict import Accept, Answered, AnswerVerdict, Park, Refuse, Stated, Verdict
 from hub.telemetry import metrics
@@ -72,6 +73,18 @@ def returns(deliveries: int, parked: Sequence[Park]) -> None:
     metrics.RETURNS.labels("submission").inc(len(parked))
     for park in parked:
         _parked(park)
+
+
+def replay_step(replay_id: int, step: Step, changed: int) -> None:
+    """Tell what a replay has done by itself."""
+    match step:
+        case Release():
+            metrics.REPLAYED.inc(changed)
+        case Turn():
+            event = f"replay.{step.state}"
+            log.warning(event, replay=replay_id, why=step.why)
+        case None:
+            return
 
 
 def _refused(refuse: Refuse) -> None:

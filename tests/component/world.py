@@ -22,6 +22,7 @@ from hub.dispatch import Dispatch
 from hub.intake import Intake
 from hub.receipts import Receipts
 from hub.reconcile import Reconcile
+from hub.replay import Replay
 from hub.returns import Returns
 from schemas import addresses
 from schemas.checks.directory import Directory, snapshot
@@ -31,7 +32,7 @@ from schemas.identifiers import AgencyCode, DeliveryId, DocumentId, delivery_id_
 from schemas.receipt import RECEIPT_TYP, STATUS_TYP, Answer, Outcome, Receipt, Status, StatusCode, read_status
 from schemas.signing import KeySigner, Verified, sign, verify
 from tests.component.effects import Effectful, Effects, ProcessDied
-from tests.component.memory import MemoryBroker, MemoryDeadInbox, MemoryInbox, MemoryLedger, MemoryOutbox
+from tests.component.memory import MemoryBroker, MemoryDeadInbox, MemoryInbox, MemoryLedger, MemoryOutbox, MemoryReplays
 from tests.keys import make_certificate
 
 START = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
@@ -79,6 +80,7 @@ class World:
     now: datetime = START
     broker: MemoryBroker = field(default_factory=MemoryBroker)
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
+    replays: MemoryReplays = field(init=False)
     guards: dict[AgencyCode, InboxGuard] = field(default_factory=dict)
     handed: list[Handed] = field(default_factory=list)
     arrived: Counter[tuple[AgencyCode, DeliveryId]] = field(default_factory=Counter)
@@ -89,6 +91,7 @@ class World:
     deaths: int = 0
 
     def __post_init__(self) -> None:
+        self.replays = MemoryReplays(self.ledger)
         certificates = []
         for owner in (SENDER, *RECIPIENTS, AgencyCode("hub")):
             self.keys[owner], pem = _keys(owner)
@@ -233,6 +236,7 @@ class World:
             self.receipts(answers, ledger, self, signer, self.policy, clock).turn,
             Returns(dead, ledger, self.policy, clock).turn,
             Reconcile(ledger, signer, self.policy, clock).turn,
+            Replay(Effectful(self.replays, "replays", self.effects), self, self.policy, clock).turn,
         ]
 
     def current(self) -> Directory:
@@ -311,6 +315,8 @@ class World:
         for delivery in documents:
             if delivery.state == "received":
                 assert handed[delivery.recipient, delivery.delivery_id] == 1, "received, but never handed over"
+        for item in (item for replay in self.replays.replays.values() for item in replay.items):
+            assert item.outcome is not None, "an item of a replay has no outcome"
         moves = Counter(event.delivery_id for event in self.ledger.events if event.event == "status.moved")
         passed_on = Counter(
             stated.delivery_id
