@@ -13,6 +13,15 @@
 The mark comes before the receipt: in the other order a crash between the two would hand a document over twice, while
 the axis already holds its receipt. A receipt that is lost after the mark heals with the next duplicate.
 
+An application that itself only writes down what arrives, for somebody who comes for it later, takes two steps:
+
+| effect                                            | if the process dies after it                                    |
+|---------------------------------------------------|-----------------------------------------------------------------|
+| the application has written the delivery down     | handed out again, `interrupted`; its unique key shows that      |
+| `keep` acknowledges the message, without receipt  | the axis sends it again while no receipt is in; the same        |
+| the application has written the answer down       | it calls `reply` when it starts again                           |
+| `reply`: `guard.settle`, publish, confirm         | it calls `reply` again: the same receipt                        |
+
 How it gets there is the business of `adapters.line`.
 """
 
@@ -49,6 +58,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _REPEATABLE_S: Final = MAX_AGE_S - 3600
+_MAX_ANSWER_BYTES: Final = 128 * 1024  # of all answers of a receipt, which must stay below 256 KiB when it is signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,21 @@ class Submitted:
 
     document_id: DocumentId
     token: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to one delivery, with all that its receipt needs.
+
+    Attributes:
+        recipient: Which of our agencies answers.
+        sender: The agency that sent the document.
+        answer: What became of it, and when.
+    """
+
+    recipient: AgencyCode
+    sender: AgencyCode
+    answer: Answer
 
 
 @dataclass(slots=True, eq=False)
@@ -237,11 +262,19 @@ class AgencyClient:
             RefusedByBroker: At once, when the broker does not let us in or does not permit it.
             ValueError: When it is larger than 256 KiB.
         """
-        token = document if isinstance(document, bytes) else await self._sign(document.to_json(), ENVELOPE_TYP)
+        token = document if isinstance(document, bytes) else await self.sign(document)
         if len(token) > MAX_TOKEN_BYTES:
             raise ValueError(f"the token has {len(token)} bytes, more than {MAX_TOKEN_BYTES}")
         await self._publish("document", token, self._publish_timeout_s if timeout_s is None else timeout_s)
         return Submitted(identity(token), token)
+
+    async def sign(self, document: Envelope) -> bytes:
+        """Sign a document and send nothing: for those who write it down before they submit it.
+
+        Raises:
+            ValueError: When the token would be larger than 256 KiB.
+        """
+        return await self._sign(document.to_json(), ENVELOPE_TYP)
 
     def arrivals(self) -> AsyncIterator[Arrival]:
         """Iterate over all that arrives, until the client is closed.
@@ -297,27 +330,40 @@ class AgencyClient:
         detail: str | None = None,
     ) -> None:
         """Answer several deliveries alike, those of one sender in one receipt. Otherwise as `receipt`."""
-        now = self._clock()
-        open_ones = [delivery for delivery in deliveries if delivery.delivery_id in self._in_hand]
-        answers = {
-            delivery: Answer(
-                delivery=str(delivery.delivery_id), outcome=outcome, at=int(now.timestamp()), code=code, detail=detail
+        at = int(self._clock().timestamp())
+        replies = [
+            Reply(
+                delivery.recipient,
+                delivery.envelope.from_,
+                Answer(delivery=str(delivery.delivery_id), outcome=outcome, at=at, code=code, detail=detail),
             )
-            for delivery in open_ones
-        }
-        if outcome == "failed":
-            await self._guard.release([delivery.delivery_id for delivery in open_ones])
-        else:
-            await self._guard.settle(
-                {
-                    delivery.delivery_id: HandedOver(
-                        self._write_receipt(delivery.recipient, delivery.envelope.from_, [answer]).to_json()
-                    )
-                    for delivery, answer in answers.items()
-                },
-                now,
-            )
-        await asyncio.gather(*(self._answer(batch, answers) for batch in _by_sender(open_ones)))
+            for delivery in deliveries
+            if delivery.delivery_id in self._in_hand
+        ]
+        await self._mark(replies)
+        await asyncio.gather(*(self._answer(batch) for batch in _by_sender(replies)))
+
+    async def keep(self, delivery: Delivery) -> None:
+        """Acknowledge the message of a delivery without a receipt: the application has written it down.
+
+        It is answered with `reply` later. Until then the axis sends it again from time to time, and each duplicate
+        comes up as a delivery that is `interrupted`, to be kept once more.
+        """
+        if delivery.delivery_id in self._in_hand:
+            await self._acknowledge(delivery.delivery_id)
+
+    async def reply(self, replies: Sequence[Reply]) -> None:
+        """Answer deliveries that were kept: mark them, publish the signed receipts until they are confirmed.
+
+        The same replies may be given again, and must be after a crash in the middle: the receipts stay the same.
+
+        Raises:
+            BrokerError: As `submit`.
+            Unusable: When the guard cannot be used; nothing is published then.
+        """
+        await self._mark(replies)
+        receipts = [self._write_receipt(batch) for batch in _by_sender(replies)]
+        await asyncio.gather(*(self._send_receipt(receipt, self._publish_timeout_s) for receipt in receipts))
 
     async def acknowledge(self, letter: Letter) -> None:
         """Mark a letter as handed over and acknowledge its message.
@@ -347,25 +393,41 @@ class AgencyClient:
                 self._arrived.put_nowait(message)
             messages.clear()
 
-    async def _answer(self, batch: Sequence[Delivery], answers: dict[Delivery, Answer]) -> None:
-        first = batch[0]
-        receipt = self._write_receipt(first.recipient, first.envelope.from_, [answers[delivery] for delivery in batch])
-        try:
-            await self._send_receipt(receipt, self._publish_timeout_s)
-        except BaseException:
-            for delivery in batch:
-                self.leave_open(delivery.delivery_id)
-            raise
-        for delivery in batch:
-            await self._acknowledge(delivery.delivery_id)
+    async def _mark(self, replies: Sequence[Reply]) -> None:
+        """Let the guard know: what failed comes again and is handed over again, everything else is done with."""
+        failed = [reply.answer.delivery_id for reply in replies if reply.answer.outcome == "failed"]
+        done = {
+            reply.answer.delivery_id: HandedOver(self._write_receipt([reply]).to_json())
+            for reply in replies
+            if reply.answer.outcome != "failed"
+        }
+        if failed:
+            await self._guard.release(failed)
+        if done:
+            await self._guard.settle(done, self._clock())
 
-    def _write_receipt(self, recipient: AgencyCode, sender: AgencyCode | None, answers: Sequence[Answer]) -> Receipt:
+    async def _answer(self, batch: Sequence[Reply]) -> None:
+        delivery_ids = [reply.answer.delivery_id for reply in batch]
+        try:
+            await self._send_receipt(self._write_receipt(batch), self._publish_timeout_s)
+        except BaseException:
+            for delivery_id in delivery_ids:
+                self.leave_open(delivery_id)
+            raise
+        for delivery_id in delivery_ids:
+            await self._acknowledge(delivery_id)
+
+    def _write_receipt(self, batch: Sequence[Reply]) -> Receipt:
+        """Write one receipt for what `_by_sender` puts together."""
+        return self._receipt_of(batch[0].recipient, batch[0].sender, [reply.answer for reply in batch])
+
+    def _receipt_of(self, recipient: AgencyCode, sender: AgencyCode | None, answers: Sequence[Answer]) -> Receipt:
         via = None if recipient == self._code else self._code
         return Receipt(from_=recipient, via=via, to=sender, answers=tuple(answers))
 
     async def _send_receipt(self, receipt: Receipt, timeout_s: float | None) -> None:
         """Publish a receipt, signed as of its answer while that is allowed: a repetition then has the same identity."""
-        at, now = receipt.answers[0].at, int(self._clock().timestamp())
+        at, now = max(answer.at for answer in receipt.answers), int(self._clock().timestamp())
         signed_at = at if now - _REPEATABLE_S < at <= now else now
         token = await self._sign(receipt.to_json(), RECEIPT_TYP, signed_at)
         await self._publish("receipt", token, timeout_s)
@@ -522,7 +584,7 @@ class AgencyClient:
                 code=code,
                 detail=CATALOGUE[code].en,
             )
-            await self._send_receipt(self._write_receipt(recipient, None, [answer]), timeout_s=None)
+            await self._send_receipt(self._receipt_of(recipient, None, [answer]), timeout_s=None)
             await self._acknowledge(delivery_id)
         else:
             await self._put_aside(delivery_id)
@@ -557,13 +619,20 @@ def _drain(queue: asyncio.Queue[T]) -> list[T]:
     return [queue.get_nowait() for _ in range(queue.qsize())]
 
 
-def _by_sender(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
-    """Split into what one receipt may answer: one recipient, one sender, not too many."""
+def _by_sender(replies: Sequence[Reply]) -> Iterator[Sequence[Reply]]:
+    """Split into what one receipt may answer: one recipient, one sender, not too much."""
 
-    def pair(delivery: Delivery) -> tuple[AgencyCode, AgencyCode]:
-        return delivery.recipient, delivery.envelope.from_
+    def pair(reply: Reply) -> tuple[AgencyCode, AgencyCode]:
+        return reply.recipient, reply.sender
 
-    for _, group in itertools.groupby(sorted(deliveries, key=pair), key=pair):
-        batch = list(group)
-        for start in range(0, len(batch), MAX_ANSWERS):
-            yield batch[start : start + MAX_ANSWERS]
+    for _, group in itertools.groupby(sorted(replies, key=pair), key=pair):
+        batch: list[Reply] = []
+        size = 0
+        for reply in group:
+            more = len(reply.answer.to_json())
+            if len(batch) == MAX_ANSWERS or size + more > _MAX_ANSWER_BYTES:
+                yield batch
+                batch, size = [], 0
+            batch.append(reply)
+            size += more
+        yield batch
