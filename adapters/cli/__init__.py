@@ -1,11 +1,11 @@
-"""The command line of an agency: `truc-agency send | listen | doctor`. What is heavy is imported by the commands."""
+"""The command line of an agency: `truc-agency send | listen | gateway | doctor`. What is heavy is imported by the commands."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from adapters.cli import doctor, listen, send
+from adapters.cli import doctor, gateway, listen, send
 from adapters.cli.output import Language, Session
 
 app = typer.Typer(
@@ -28,4 +28,5 @@ def _common(
 
 app.command()(send.send)
 app.command()(listen.listen)
+app.command()(gateway.gateway)
 app.command()(doctor.doctor)
