@@ -17,6 +17,7 @@ from adapters.gateway.app import create_app
 from adapters.gateway.entrance import Entrance
 from adapters.gateway.index import DirectoryIndex
 from adapters.gateway.office import Office
+from adapters.gateway.serve import empty_folder
 from adapters.inbox_guard import InboxGuard
 from adapters.mailbox import Arrived, Kept, Mailbox
 from adapters.trust import Trust
@@ -97,6 +98,16 @@ def draft(*to: str, **changes: Any) -> dict[str, Any]:
     return {"to": list(to or (SENDER,)), "doc": doc, **changes}
 
 
+def make_folder(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+
+
+def write_directory(folder: Path) -> Path:
+    file = folder / "directory.json"
+    file.write_bytes(directory(SENDER, AGENCY, OTHER, PLATFORM))
+    return file
+
+
 @asynccontextmanager
 async def open_counter(
     folder: Path,
@@ -110,10 +121,8 @@ async def open_counter(
     max_waiting: int = 1000,
 ) -> AsyncIterator[Counter]:
     """Open a gateway over the files of a folder; closed and opened again, it is the same one."""
-    if directory_file is None:
-        directory_file = folder / "directory.json"
-        directory_file.write_bytes(directory(SENDER, AGENCY, OTHER, PLATFORM))
-    trust = Trust(directory_file)
+    make_folder(folder)
+    trust = Trust(directory_file or write_directory(folder))
     async with AsyncExitStack() as stack:
         mailbox = stack.enter_context(Mailbox(folder / "mailbox.db", announces=announces))
         guard = stack.enter_context(InboxGuard(folder / "guard.db"))
@@ -127,8 +136,8 @@ async def open_counter(
             confirm_timeout_s=3,
         )
         await stack.enter_async_context(client)
-        (folder / "spool").mkdir(exist_ok=True)
-        office = Office(client, code, mailbox, DirectoryIndex(trust, now), folder / "spool", now, max_waiting)
+        spool = empty_folder(folder / "spool")
+        office = Office(client, code, mailbox, DirectoryIndex(trust, now), spool, now, max_waiting)
         known = {hashlib.sha256(TOKEN.encode()).hexdigest(): "thử"} if tokens else {}
         app = create_app(office, Entrance(known, max_requests))
         transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
