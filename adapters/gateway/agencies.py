@@ -18,7 +18,7 @@ CodePath = Annotated[
 ]
 
 
-@router.get("/v1/agencies", responses=ERRORS)
+@router.get("/v1/agencies", responses=ERRORS, response_model_exclude_none=True)
 async def find_agencies(office: OfficeOf, query: Annotated[AgencyQuery, Query()]) -> AgencyList:
     """Find agencies by words of their name, with or without Vietnamese signs, or by the beginning of their code."""
     index = await asyncio.to_thread(office.index.today)
@@ -26,7 +26,7 @@ async def find_agencies(office: OfficeOf, query: Annotated[AgencyQuery, Query()]
     return AgencyList(items=tuple(map(agency_view, found)))
 
 
-@router.get("/v1/agencies/{code}", responses=ERRORS)
+@router.get("/v1/agencies/{code}", responses=ERRORS, response_model_exclude_none=True)
 async def get_agency(office: OfficeOf, code: CodePath) -> AgencyView:
     """Say what is known of an agency."""
     index = await asyncio.to_thread(office.index.today)

@@ -41,7 +41,7 @@ _SIGNED: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-@router.get("/v1/deliveries", responses=ERRORS)
+@router.get("/v1/deliveries", responses=ERRORS, response_model_exclude_none=True)
 async def list_deliveries(office: OfficeOf, query: Annotated[DeliveryQuery, Query()]) -> DeliveryList:
     """List documents that have arrived, by number; ask again with `after` set to `next`.
 
@@ -60,7 +60,7 @@ async def list_deliveries(office: OfficeOf, query: Annotated[DeliveryQuery, Quer
     return DeliveryList(items=tuple(map(delivery_view, kept)), next=kept[-1].seq if kept else query.after)
 
 
-@router.get("/v1/deliveries/{delivery}", responses=ERRORS)
+@router.get("/v1/deliveries/{delivery}", responses=ERRORS, response_model_exclude_none=True)
 async def get_delivery(office: OfficeOf, delivery: DeliveryPath) -> OpenDelivery:
     """Read a delivery with its envelope; that answers nothing."""
     kept, token = await _find(office, delivery, letters=False)
@@ -99,7 +99,7 @@ async def answer_delivery(request: Request, office: OfficeOf, delivery: Delivery
     return view
 
 
-@router.get("/v1/letters", responses=ERRORS, tags=["letters"])
+@router.get("/v1/letters", responses=ERRORS, response_model_exclude_none=True, tags=["letters"])
 async def list_letters(office: OfficeOf, query: Annotated[LetterQuery, Query()]) -> LetterList:
     """List receipts, statuses and notices that have arrived, by number, as `GET /v1/deliveries` does."""
     kept = await office.arrivals(LETTERS, after=query.after, limit=query.limit, wait_s=query.wait_s)

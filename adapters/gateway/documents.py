@@ -43,6 +43,7 @@ DocumentPath = Annotated[str, Path(pattern=DOCUMENT_ID_PATTERN, description="Ide
     "/v1/documents",
     status_code=202,
     responses=ERRORS,
+    response_model_exclude_none=True,
     openapi_extra=body_of({_JSON: DocumentDraft}),
 )
 async def submit_document(request: Request, office: OfficeOf, key: IdempotencyKey) -> SubmissionView:
@@ -61,7 +62,7 @@ async def submit_document(request: Request, office: OfficeOf, key: IdempotencyKe
     return await _show(office, claim.document_id)
 
 
-@router.get("/v1/documents/{document}", responses=ERRORS)
+@router.get("/v1/documents/{document}", responses=ERRORS, response_model_exclude_none=True)
 async def get_document(office: OfficeOf, document: DocumentPath) -> SubmissionView:
     """Say what became of a document that was handed in."""
     return await _show(office, DocumentId(document))
