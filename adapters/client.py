@@ -1,4 +1,4 @@
-"""Connects an agency, or a platform that speaks for several, to the axis: what is sent, answered, handed over.
+"""Connects an agency, or a platform that speaks for several, to the axis: what is sent, answered, stated, handed over.
 
 | effect                                            | if the process dies after it                                    |
 |---------------------------------------------------|-----------------------------------------------------------------|
@@ -40,7 +40,7 @@ from adapters.inbox_guard import HandedOver, InboxGuard
 from adapters.line import Consumer, Line, Message, Publisher, acknowledge, put_aside
 from adapters.trust import Problems, Trust
 from schemas.addresses import Lane, agency_queue, submit_key
-from schemas.envelope import ENVELOPE_TYP, Envelope
+from schemas.envelope import ENVELOPE_TYP, Action, DocumentFacts, Envelope, Part, new_envelope
 from schemas.identifiers import (
     AgencyCode,
     DeliveryId,
@@ -49,7 +49,18 @@ from schemas.identifiers import (
     is_agency_code,
     is_platform_code,
 )
-from schemas.receipt import MAX_ANSWERS, RECEIPT_TYP, Answer, Notice, Outcome, Receipt
+from schemas.receipt import (
+    MAX_ANSWERS,
+    RECEIPT_TYP,
+    STATUS_TYP,
+    Answer,
+    Notice,
+    Outcome,
+    Receipt,
+    Staff,
+    Status,
+    StatusCode,
+)
 from schemas.refusal import CATALOGUE, Problem
 from schemas.signing import MAX_AGE_S, MAX_TOKEN_BYTES, Signer, Verified, identity, sign
 
@@ -131,7 +142,7 @@ class Delivery:
 
 @dataclass(slots=True, eq=False)
 class Letter:
-    """A receipt or a notice for one of our agencies.
+    """A receipt, a status or a notice for one of our agencies.
 
     `async with letter:` acknowledges it at the end of the block; when the block raises, it is given back to the axis,
     which sends it again later.
@@ -146,7 +157,7 @@ class Letter:
 
     delivery_id: DeliveryId
     recipient: AgencyCode
-    content: Receipt | Notice
+    content: Receipt | Status | Notice
     token: bytes = field(repr=False)
     interrupted: bool
     _client: "AgencyClient" = field(repr=False)
@@ -275,6 +286,95 @@ class AgencyClient:
             ValueError: When the token would be larger than 256 KiB.
         """
         return await self._sign(document.to_json(), ENVELOPE_TYP)
+
+    async def revoke(
+        self,
+        document: DocumentId,
+        *,
+        to: Sequence[str],
+        doc: DocumentFacts,
+        parts: Sequence[Part] = (),
+        from_: AgencyCode | None = None,
+    ) -> Submitted:
+        """Recall a document that was sent before: submit the document that does so.
+
+        Each recipient answers it with status 15 when it gives the earlier document up, with 16 when it does not. To
+        ask a single recipient without a document of its own, set status 13.
+
+        Args:
+            document: What is recalled.
+            to: Who is to give it up; as a rule its recipients.
+            doc: The entry in the register of the document that recalls.
+            parts: What belongs to that.
+            from_: For a platform: the agency that sends.
+
+        Raises:
+            BrokerError: As `submit`.
+            ValueError: As `submit`, or when a value does not fit.
+        """
+        return await self._submit_linked("revoke", (document,), to=to, doc=doc, parts=parts, from_=from_)
+
+    async def update(
+        self,
+        document: DocumentId,
+        *,
+        to: Sequence[str],
+        doc: DocumentFacts,
+        parts: Sequence[Part] = (),
+        from_: AgencyCode | None = None,
+    ) -> Submitted:
+        """Send a document as it is now in the place of the same one as it was before. Otherwise as `revoke`."""
+        return await self._submit_linked("update", (document,), to=to, doc=doc, parts=parts, from_=from_)
+
+    async def replace(
+        self,
+        documents: Sequence[DocumentId],
+        *,
+        to: Sequence[str],
+        doc: DocumentFacts,
+        parts: Sequence[Part] = (),
+        from_: AgencyCode | None = None,
+    ) -> Submitted:
+        """Send a new document in the place of one or several earlier ones. Otherwise as `revoke`."""
+        return await self._submit_linked("replace", documents, to=to, doc=doc, parts=parts, from_=from_)
+
+    async def status(
+        self,
+        *,
+        document: DocumentId,
+        to: AgencyCode,
+        status: StatusCode,
+        from_: AgencyCode | None = None,
+        detail: str | None = None,
+        staff: Staff | None = None,
+    ) -> None:
+        """Say what our office does with a document, signed, and publish it until the broker has confirmed it.
+
+        To set the same status again is harmless: the axis records it, and tells nobody twice.
+
+        Args:
+            document: Identity of the document.
+            to: Its sender; for 13, which is the sender's own, the recipient that is asked for it.
+            status: The code of QCVN 102:2016.
+            from_: For a platform: the agency whose status it is.
+            detail: A reason or remark; 02 must give its reason.
+            staff: Who has set it.
+
+        Raises:
+            BrokerError: As `submit`.
+            ValueError: When a value does not fit, such as 02 without a reason or a platform that names no agency.
+        """
+        content = Status(
+            from_=from_ or self._code,
+            via=self._via(from_),
+            to=to,
+            document=document,
+            status=status,
+            at=int(self._clock().timestamp()),
+            detail=detail,
+            staff=staff,
+        )
+        await self._publish("status", await self._sign(content.to_json(), STATUS_TYP), self._publish_timeout_s)
 
     def arrivals(self) -> AsyncIterator[Arrival]:
         """Iterate over all that arrives, until the client is closed.
@@ -417,13 +517,34 @@ class AgencyClient:
         for delivery_id in delivery_ids:
             await self._acknowledge(delivery_id)
 
+    async def _submit_linked(
+        self,
+        action: Action,
+        ref: Sequence[DocumentId],
+        *,
+        to: Sequence[str],
+        doc: DocumentFacts,
+        parts: Sequence[Part],
+        from_: AgencyCode | None,
+    ) -> Submitted:
+        now_s = int(self._clock().timestamp())
+        via = self._via(from_)
+        return await self.submit(
+            new_envelope(
+                from_=from_ or self._code, via=via, to=to, doc=doc, now_s=now_s, action=action, ref=ref, parts=parts
+            )
+        )
+
+    def _via(self, agency: AgencyCode | None) -> AgencyCode | None:
+        """Name ourselves when we speak for somebody else."""
+        return None if agency in (None, self._code) else self._code
+
     def _write_receipt(self, batch: Sequence[Reply]) -> Receipt:
         """Write one receipt for what `_by_sender` puts together."""
         return self._receipt_of(batch[0].recipient, batch[0].sender, [reply.answer for reply in batch])
 
     def _receipt_of(self, recipient: AgencyCode, sender: AgencyCode | None, answers: Sequence[Answer]) -> Receipt:
-        via = None if recipient == self._code else self._code
-        return Receipt(from_=recipient, via=via, to=sender, answers=tuple(answers))
+        return Receipt(from_=recipient, via=self._via(recipient), to=sender, answers=tuple(answers))
 
     async def _send_receipt(self, receipt: Receipt, timeout_s: float | None) -> None:
         """Publish a receipt, signed as of its answer while that is allowed: a repetition then has the same identity."""
@@ -540,7 +661,7 @@ class AgencyClient:
 
     def _prove(
         self, token: bytes, recipient: AgencyCode, now: datetime
-    ) -> "tuple[Verified, Envelope | Receipt | Notice] | _Unproven":
+    ) -> "tuple[Verified, Envelope | Receipt | Status | Notice] | _Unproven":
         document = self._trust.verify_document(token, now)
         if isinstance(document[0], Verified):
             verified, envelope = document

@@ -38,7 +38,7 @@ from adapters.trust import Trust, View
 from schemas.directory_file import VIETNAM
 from schemas.envelope import ENVELOPE_TYP, URGENCIES, DocumentFacts, Envelope, Part, Signer, new_envelope
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId, delivery_id_of
-from schemas.receipt import Notice, Receipt
+from schemas.receipt import Notice, Receipt, Status, StatusCode
 from schemas.signing import KeySigner, identity, sign
 
 log = logging.getLogger(__name__)
@@ -79,6 +79,7 @@ class Config(BaseModel):
         recipients: Who is written to; by default the agencies of this process.
         documents_per_agency: How many each sends.
         recipients_per_document: Of different tiers as far as there are enough.
+        statuses: Business statuses that each recipient sets after its receipt, in this order; none by default.
         wrong_share: Share of wrong documents, 0 to 1.
         pause_s: Mean pause of an agency between two documents, seconds.
         seed: Same seed, same documents but for times and ids.
@@ -95,6 +96,7 @@ class Config(BaseModel):
     recipients: tuple[str, ...] = ()
     documents_per_agency: int = Field(default=10, ge=0)
     recipients_per_document: int = Field(default=3, ge=1)
+    statuses: tuple[StatusCode, ...] = ()
     wrong_share: float = Field(default=0.0, ge=0, le=1)
     pause_s: float = Field(default=0.0, ge=0)
     seed: int = 1
@@ -305,7 +307,7 @@ class Sent:
     Attributes:
         at: When it was handed to the broker, monotonic seconds.
         expected: Code that must come back; empty for a right one.
-        unanswered: How many of its deliveries have no receipt.
+        unanswered: How many answers are awaited: of each delivery a receipt, and where they are set its last status.
     """
 
     at: float
@@ -319,15 +321,20 @@ class Tally:
 
     Attributes:
         events: Whether to print it.
+        last_status: The status that ends a delivery, after its receipt; none when recipients set no statuses.
         still_to_send: Documents that have not been drafted yet.
         under_way: What is not fully answered.
         awaited: The document of each delivery without a receipt.
+        unstated: Documents and recipients whose last status is awaited.
     """
 
     events: bool
     still_to_send: int
+    last_status: StatusCode | None = None
     under_way: dict[DocumentId, Sent] = field(default_factory=dict)
     awaited: dict[DeliveryId, DocumentId] = field(default_factory=dict)
+    unstated: set[tuple[DocumentId, AgencyCode]] = field(default_factory=set)
+    statuses: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
     notices: Counter[str] = field(default_factory=Counter)
@@ -351,9 +358,11 @@ class Tally:
     def going(self, document_id: DocumentId, drafted: Drafted, now: float) -> None:
         """Note what is about to be sent."""
         self.still_to_send -= 1
-        self.under_way[document_id] = Sent(now, drafted.expected, len(drafted.to))
+        answers = len(drafted.to) * (1 if self.last_status is None else 2)
+        self.under_way[document_id] = Sent(now, drafted.expected, answers)
         if not drafted.expected:
             self.awaited.update((delivery_id_of(document_id, code), document_id) for code in drafted.to)
+            self.unstated.update((document_id, code) for code in drafted.to if self.last_status is not None)
 
     def delivered(self, delivery: Delivery) -> None:
         """Note a hand-over."""
@@ -367,27 +376,41 @@ class Tally:
                 self.unexpected.append({"document": delivery.document_id, "expected": sent.expected, "got": "delivery"})
         self.tell("handed-over", document=delivery.document_id, recipient=delivery.recipient)
 
-    def read(self, letter: Receipt | Notice) -> None:
+    def read(self, letter: Receipt | Status | Notice) -> None:
         """Note a letter."""
-        if isinstance(letter, Receipt):
-            self.answered(letter)
-        else:
-            self.noticed(letter)
+        match letter:
+            case Receipt():
+                self.answered(letter)
+            case Status():
+                self.stated(letter)
+            case Notice():
+                self.noticed(letter)
 
     def answered(self, receipt: Receipt) -> None:
         """Note a receipt: it may answer several documents."""
         for answer in receipt.answers:
             self.outcomes[answer.outcome] += 1
             if answer.outcome == "received" and answer.delivery_id in self.awaited:
-                document_id = self.awaited.pop(answer.delivery_id)
-                sent = self.under_way.get(document_id)
-                if sent is None:  # a notice has ended it, and been counted as unexpected
-                    continue
-                sent.unanswered -= 1
-                self.latencies_s["receipt"].append(time.monotonic() - sent.at)
-                if sent.unanswered == 0:
-                    del self.under_way[document_id]
+                self._strike_out(self.awaited.pop(answer.delivery_id), "receipt")
             self.tell("receipt", delivery=answer.delivery, outcome=answer.outcome, code=answer.code)
+
+    def stated(self, status: Status) -> None:
+        """Note a status."""
+        self.statuses[status.status] += 1
+        key = (status.document, status.from_)
+        if status.status == self.last_status and key in self.unstated:
+            self.unstated.remove(key)
+            self._strike_out(status.document, "status")
+        self.tell("status", document=status.document, status=status.status)
+
+    def _strike_out(self, document_id: DocumentId, kind: str) -> None:
+        sent = self.under_way.get(document_id)
+        if sent is None:  # a notice has ended it, and been counted as unexpected
+            return
+        sent.unanswered -= 1
+        self.latencies_s[kind].append(time.monotonic() - sent.at)
+        if sent.unanswered == 0:
+            del self.under_way[document_id]
 
     def noticed(self, notice: Notice) -> None:
         """Note a notice of the hub."""
@@ -412,6 +435,7 @@ class Tally:
             "handed_over_twice": self.counts["handed-over-twice"],
             "rejected": self.counts["rejected"],
             "receipts": dict(self.outcomes),
+            "statuses": dict(sorted(self.statuses.items())),
             "refusals": dict(sorted(self.notices.items())),
             "unexpected": self.unexpected[:100],
             "unanswered": len(self.under_way) + self.still_to_send,
@@ -499,12 +523,19 @@ class Nation:
                 case Delivery():
                     async with arrival:
                         self.tally.delivered(arrival)
+                    await self._state(client, arrival)
                 case Letter():
                     async with arrival:
                         self.tally.read(arrival.content)
                 case Rejected():
                     codes = [problem.code for problem in arrival.problems]
                     self.tally.tell("rejected", delivery=arrival.delivery_id, codes=codes)
+
+    async def _state(self, client: AgencyClient, delivery: Delivery) -> None:
+        for status in self.config.statuses:
+            await client.status(
+                document=delivery.document_id, to=delivery.envelope.from_, status=status, from_=delivery.recipient
+            )
 
     async def _wait_for_the_end(self) -> None:
         stopping = asyncio.ensure_future(self.stop.wait())
@@ -537,7 +568,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _run(config: Config) -> int:
-    tally = Tally(config.events, still_to_send=config.documents_per_agency * len(config.agencies))
+    tally = Tally(
+        config.events,
+        still_to_send=config.documents_per_agency * len(config.agencies),
+        last_status=config.statuses[-1] if config.statuses else None,
+    )
     nation = Nation(config, Trust(config.directory_file), tally)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

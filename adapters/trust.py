@@ -4,7 +4,8 @@ A recipient repeats what the hub has checked, because between the two lie queues
 
 1. the signature, against a certificate of the directory file (`schemas.signing.verify`);
 2. the payload, strictly;
-3. the signer is the agency in `from`, or the platform in `via` with that agency's mandate; a notice is the hub's own.
+3. the signer of a document is the agency in `from`, or the platform in `via` with that agency's mandate; of a receipt or
+   status the agency, or the platform at whose endpoint its mail arrives; a notice is the hub's own.
 
 Age is not checked: the hub did so at acceptance, and mail may wait long in a queue. A certificate or mandate must have
 been in force when it was used to sign. Not here: whether a delivery was seen before (`adapters.inbox_guard`).
@@ -32,7 +33,17 @@ from schemas.directory_file import (
 )
 from schemas.envelope import ENVELOPE_TYP, Action, Envelope, read_envelope
 from schemas.identifiers import HUB, AgencyCode
-from schemas.receipt import NOTICE_TYP, RECEIPT_TYP, Notice, Receipt, read_notice, read_receipt
+from schemas.receipt import (
+    NOTICE_TYP,
+    RECEIPT_TYP,
+    STATUS_TYP,
+    Notice,
+    Receipt,
+    Status,
+    read_notice,
+    read_receipt,
+    read_status,
+)
 from schemas.refusal import Problem
 from schemas.signing import KeyRecord, Verified, verify
 
@@ -154,17 +165,14 @@ class Trust:
         )
         return problems or (verified, envelope)
 
-    def verify_letter(self, token: bytes, now: datetime) -> tuple[Verified, Receipt | Notice] | Problems:
-        """Prove a receipt or a notice; or say what is wrong with it."""
+    def verify_letter(self, token: bytes, now: datetime) -> tuple[Verified, Receipt | Status | Notice] | Problems:
+        """Prove a receipt, a status or a notice; or say what is wrong with it."""
         view = self.view()
-        verified = _prove(token, RECEIPT_TYP, view, now)
-        if isinstance(verified, Verified):
-            return _check_receipt(verified, view, now)
-        if verified[0].code != "E105":
-            return verified
-        verified = _prove(token, NOTICE_TYP, view, now)
+        verified = _prove(token, (RECEIPT_TYP, STATUS_TYP, NOTICE_TYP), view, now)
         if not isinstance(verified, Verified):
             return verified
+        if verified.typ != NOTICE_TYP:
+            return _check_answer(verified, view, now)
         if verified.key.owner != HUB:
             return (Problem("E401", "/from", f"{verified.key.owner} signed", f"{verified.key.owner} ký"),)
         notice = read_notice(verified.payload)
@@ -216,7 +224,7 @@ def _key(entry: CertificateEntry, file: Path) -> KeyRecord | None:
     return record
 
 
-def _prove(token: bytes, typ: str, view: View, now: datetime) -> Verified | Problems:
+def _prove(token: bytes, typ: str | tuple[str, ...], view: View, now: datetime) -> Verified | Problems:
     verified = verify(token, typ=typ, keys=view.keys, now_s=int(now.timestamp()), max_age_s=None)
     return (verified,) if isinstance(verified, Problem) else verified
 
@@ -243,13 +251,14 @@ def _check_signer(
     return ()
 
 
-def _check_receipt(verified: Verified, view: View, now: datetime) -> tuple[Verified, Receipt] | Problems:
-    receipt = read_receipt(verified.payload)
-    if not isinstance(receipt, Receipt):
-        return receipt
+def _check_answer(verified: Verified, view: View, now: datetime) -> tuple[Verified, Receipt | Status] | Problems:
+    is_receipt = verified.typ == RECEIPT_TYP
+    answer = read_receipt(verified.payload) if is_receipt else read_status(verified.payload)
+    if isinstance(answer, tuple):
+        return answer
 
     def receives_for(platform: AgencyCode, moment: datetime) -> bool:
-        agency = view.agency(receipt.from_, moment)
+        agency = view.agency(answer.from_, moment)
         return agency is not None and agency.endpoint == platform
 
-    return _check_signer(verified, receipt.from_, receipt.via, receives_for, now) or (verified, receipt)
+    return _check_signer(verified, answer.from_, answer.via, receives_for, now) or (verified, answer)

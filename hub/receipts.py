@@ -1,30 +1,29 @@
-"""Records what recipients answer: prove, one transaction, acknowledge. Nothing else, in this order.
+"""Records what comes back, receipts and statuses: prove, one transaction, acknowledge. Nothing else, in this order.
 
-| effect                     | if the process dies after it                                           |
-|----------------------------|------------------------------------------------------------------------|
-| `inbox.take`               | the broker hands the batch out again                                   |
-| prove, off the event loop  | the same                                                               |
-| `ledger.record_receipts`   | handed out again; the receipt is known by its identity; nothing twice  |
-| `inbox.acknowledge`        | –                                                                      |
+| effect                     | if the process dies after it                                             |
+|----------------------------|--------------------------------------------------------------------------|
+| `inbox.take`               | the broker hands the batch out again                                     |
+| prove, off the event loop  | the same                                                                 |
+| `ledger.record_answers`    | handed out again; each answer is known by its identity; nothing twice    |
+| `inbox.acknowledge`        | –                                                                        |
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from hub.core.decide import decide_receipts
-from hub.core.delivery import Delivery
+from hub.core.decide import decide_answers
 from hub.core.policy import Policy
-from hub.core.settlement import ReceiptSettlement, settle_receipt
+from hub.core.settlement import Settling
 from hub.core.submission import Submission
 from hub.core.trouble import Unstorable
-from hub.core.verdict import Answered, Park, ReceiptVerdict
+from hub.core.verdict import AnswerVerdict, Park
 from hub.telemetry import report
 from schemas.checks.directory import Directory
-from schemas.identifiers import DeliveryId
 from schemas.refusal import Problem
+from schemas.signing import Signer
 
 
 class Batch(Protocol):
@@ -48,13 +47,10 @@ class Inbox(Protocol):
         """Give back everything that is not settled."""
 
 
-SettleReceipt = Callable[[Answered, Mapping[DeliveryId, Delivery]], ReceiptSettlement]
-
-
 class Ledger(Protocol):
-    """The ledger, as far as receipts need it."""
+    """The ledger, as far as receipts and statuses need it."""
 
-    async def record_receipts(self, verdicts: Sequence[ReceiptVerdict], settle: SettleReceipt, now: datetime) -> None:
+    async def record_answers(self, verdicts: Sequence[AnswerVerdict], settling: Settling, now: datetime) -> None:
         """Write a batch in one transaction: lock the answered deliveries, settle, forward; known ones change nothing."""
 
 
@@ -72,6 +68,7 @@ class Receipts:
     inbox: Inbox
     ledger: Ledger
     directories: Directories
+    signer: Signer
     policy: Policy
     clock: Callable[[], datetime]
 
@@ -91,29 +88,26 @@ class Receipts:
             await self.inbox.release()
             raise
         await self.inbox.acknowledge(batch)
-        report.receipt_verdicts(verdicts)
+        report.answers(verdicts)
         return len(batch.submissions)
 
-    async def _record(self, submissions: Sequence[Submission]) -> list[ReceiptVerdict]:
+    async def _record(self, submissions: Sequence[Submission]) -> list[AnswerVerdict]:
         now = self.clock()
         directory = self.directories.current()
-        verdicts = await asyncio.to_thread(decide_receipts, submissions, directory, now)
-
-        def settle(answered: Answered, deliveries: Mapping[DeliveryId, Delivery]) -> ReceiptSettlement:
-            return settle_receipt(answered, deliveries, self.policy, now)
-
+        verdicts = await asyncio.to_thread(decide_answers, submissions, directory, now)
+        settling = Settling(self.policy, self.signer, now)
         try:
-            await self.ledger.record_receipts(verdicts, settle, now)
+            await self.ledger.record_answers(verdicts, settling, now)
         except Unstorable:
             for verdict in verdicts:
-                await self._record_one(verdict, settle, now)
+                await self._record_one(verdict, settling, now)
         return verdicts
 
-    async def _record_one(self, verdict: ReceiptVerdict, settle: SettleReceipt, now: datetime) -> None:
-        """Record one receipt; what the database cannot hold is parked as bare bytes."""
+    async def _record_one(self, verdict: AnswerVerdict, settling: Settling, now: datetime) -> None:
+        """Record one receipt or status; what the database cannot hold is parked as bare bytes."""
         try:
-            await self.ledger.record_receipts([verdict], settle, now)
+            await self.ledger.record_answers([verdict], settling, now)
         except Unstorable as error:
             bare = Submission(body=verdict.submission.body, user=None, routing_key="")
             problem = Problem("E902", "", str(error)[:200], "cơ sở dữ liệu không lưu được")
-            await self.ledger.record_receipts([Park(bare, (problem,), tell=None)], settle, now)
+            await self.ledger.record_answers([Park(bare, (problem,), tell=None)], settling, now)

@@ -7,11 +7,13 @@ Unknown keys in the file are errors, and so are unknown variables. Durations end
 """
 
 import os
+from datetime import date
+from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -22,7 +24,9 @@ from pydantic_settings import (
     SettingsError as SourceError,
 )
 
-from hub.core.policy import Policy
+from hub.core.policy import Pace, Policy
+from hub.core.working_calendar import WorkingCalendar
+from schemas.identifiers import AgencyCode
 
 PREFIX: Final = "TRUC_"
 _NOT_OF_THE_HUB: Final = "TRUC_AGENCY_"
@@ -42,6 +46,16 @@ _SCHEMES: Final = {
 
 class SettingsError(ValueError):
     """The settings cannot be used; the message names each key and what is wrong with it."""
+
+
+class WorkingDaysFile(BaseModel):
+    """The file of `working_days_file`; its members are those of a `WorkingCalendar`, and where they are from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str
+    closed: frozenset[date]
+    open: frozenset[date]
 
 
 class Settings(BaseSettings):
@@ -87,6 +101,13 @@ class Settings(BaseSettings):
     reconcile_pause_s: float = Field(default=1.0, gt=0, description="Pause between two looks at the deadlines.")
 
     max_recipients: int = Field(default=20_000, ge=1, description="Most recipients of one document.")
+    max_recipients_by_sender: dict[AgencyCode, Annotated[int, Field(ge=1)]] = Field(
+        default={}, description='The same for some senders, by code: `{"G22": 50000}`.'
+    )
+    broadcast_at_once: int = Field(
+        default=300, ge=1, description="Recipients of one document that are served at once; more go out at a pace."
+    )
+    broadcast_per_s: float = Field(default=500.0, gt=0, description="That pace: recipients of one document a second.")
     receipt_deadline_s: float = Field(default=900.0, gt=0, description="Time for a receipt before sending again.")
     max_receipt_deadline_s: float = Field(
         default=86_400.0, gt=0, description="Upper bound of that time, which doubles."
@@ -97,6 +118,10 @@ class Settings(BaseSettings):
 
     queue_max_messages: int = Field(default=100_000, ge=1, description="Length of an agency's queue.")
     queue_max_bytes: int = Field(default=1024**3, ge=1, description="Size of an agency's queue.")
+
+    working_days_file: Path | None = Field(
+        default=None, description="Holidays and swapped days (JSON), by default those that are shipped."
+    )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
     log_format: Literal["auto", "console", "json"] = Field(
@@ -130,12 +155,30 @@ class Settings(BaseSettings):
         """Gather what the pure core wants to know."""
         return Policy(
             max_recipients=self.max_recipients,
+            max_recipients_by_sender=self.max_recipients_by_sender,
             receipt_deadline_s=self.receipt_deadline_s,
             max_receipt_deadline_s=self.max_receipt_deadline_s,
             retry_delay_s=self.retry_delay_s,
             max_retry_delay_s=self.max_retry_delay_s,
             max_attempts=self.max_attempts,
         )
+
+    def calendar(self) -> WorkingCalendar:
+        """Read which days are worked.
+
+        Raises:
+            SettingsError: When the file cannot be used.
+        """
+        file = self.working_days_file or files("hub").joinpath("data", "working-days.json")
+        try:
+            days = WorkingDaysFile.model_validate_json(file.read_bytes())
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"working_days_file: {error}") from error
+        return WorkingCalendar(days.closed, days.open)
+
+    def pace(self) -> Pace:
+        """Gather how fast a broadcast goes out."""
+        return Pace(self.broadcast_at_once, self.broadcast_per_s)
 
 
 def load_settings(**overrides: Any) -> Settings:

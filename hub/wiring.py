@@ -210,7 +210,7 @@ def _turns(
 ) -> Sequence[tuple[Loop, Callable[[], Awaitable[int]], float]]:
     """Build the loops that are asked for."""
     policy = settings.policy()
-    ledger = PostgresLedger(pool)
+    ledger = PostgresLedger(pool, pace=settings.pace())
     turns: list[tuple[Loop, Callable[[], Awaitable[int]], float]] = []
 
     def inbox(queue: str, max_batch: int) -> QueueInbox:
@@ -226,7 +226,7 @@ def _turns(
         turns.append(("dispatch", Dispatch(deliveries, outbox, keeper, policy, clock).turn, 0.0))
     if "receipts" in loops:
         answers = inbox(RECEIPTS, settings.receipts_batch)
-        turns.append(("receipts", Receipts(answers, ledger, keeper, policy, clock).turn, 0.0))
+        turns.append(("receipts", Receipts(answers, ledger, keeper, load_signer(settings), policy, clock).turn, 0.0))
     if "returns" in loops:
         dead = DeadInbox(
             consuming,

@@ -8,15 +8,16 @@ from typing import Any, Final
 from schemas import addresses
 from schemas.envelope import ENVELOPE_TYP
 from schemas.identifiers import AGENCY_CODE_PATTERN, AgencyCode
-from schemas.receipt import NOTICE_TYP, RECEIPT_TYP
+from schemas.receipt import NOTICE_TYP, RECEIPT_TYP, STATUS_TYP
 from schemas.signing import MAX_TOKEN_BYTES
 
-_MESSAGES: Final = {"document": ENVELOPE_TYP, "receipt": RECEIPT_TYP, "notice": NOTICE_TYP}
-_SUBMITTED: Final[tuple[addresses.Lane, ...]] = ("document", "receipt")
-_SCHEMAS: Final = {"document": "envelope", "receipt": "receipt", "notice": "notice"}
+_MESSAGES: Final = {"document": ENVELOPE_TYP, "receipt": RECEIPT_TYP, "status": STATUS_TYP, "notice": NOTICE_TYP}
+_SUBMITTED: Final[tuple[addresses.Lane, ...]] = ("document", "receipt", "status")
+_SCHEMAS: Final = {"document": "envelope", "receipt": "receipt", "status": "status", "notice": "notice"}
 _SUMMARIES: Final = {
     "document": "One signed envelope, from its sender, unchanged all the way to every recipient.",
     "receipt": "A recipient's signed answers about deliveries of one sender, passed on to that sender unchanged.",
+    "status": "What an agency does with a document, passed on unchanged to the other side of its delivery.",
     "notice": "What the hub tells an agency: a submission was refused or put aside, a delivery expired.",
 }
 

@@ -121,6 +121,9 @@ def _add_rules(name: str, part: dict[str, Any]) -> None:
     if name == "Envelope":
         part["properties"]["to"]["uniqueItems"] = True
         part["allOf"] = [_ref_rule(action, counts) for action, counts in REF_COUNTS.items()]
+    if name == "Status":
+        part["if"] = {"properties": {"status": {"const": "02"}}}
+        part["then"] = {"properties": {"detail": {"type": "string"}}, "required": ["detail"]}
     if name == "Reference":
         part["anyOf"] = [
             {"properties": {member: {"type": "string"}}, "required": [member]} for member in ("document", "number")

@@ -96,8 +96,10 @@ CATALOGUE: Final[Mapping[str, Code]] = _catalogue(
         "E105", "WRONG_TYPE",
         "An object of this typ is not expected here.",
         "Loại đối tượng (typ) này không được nhận ở đây.",
-        "Send documents under document.<user>, receipts under receipt.<user>, each with its own typ.",
-        "Gửi văn bản qua document.<user>, biên nhận qua receipt.<user>, mỗi loại đúng typ của mình.",
+        "Send documents under document.<user>, receipts under receipt.<user>, statuses under status.<user>, each with "
+        "its own typ.",
+        "Gửi văn bản qua document.<user>, biên nhận qua receipt.<user>, trạng thái qua status.<user>, mỗi loại đúng typ "
+        "của mình.",
         "sender",
     ),
     Code(
@@ -227,6 +229,23 @@ CATALOGUE: Final[Mapping[str, Code]] = _catalogue(
         "Answer only deliveries from your own queue, with the delivery id computed from document and recipient.",
         "Chỉ trả biên nhận cho lượt chuyển trong hàng đợi của mình, với mã lượt chuyển tính từ văn bản và đơn vị nhận.",
         "recipient",
+    ),
+    Code(
+        "E410", "REFERENCE_UNKNOWN",
+        "`ref` names a document that this sender has not sent over the axis, or that is not accepted yet.",
+        "`ref` nêu một văn bản mà bên gửi chưa từng gửi qua trục, hoặc chưa được nhận vào trục.",
+        "Name the identity of the earlier document; if it was sent just now, send this one again after its receipt.",
+        "Ghi đúng mã văn bản đã gửi trước đó; nếu vừa gửi thì đợi có biên nhận rồi gửi lại văn bản này.",
+        "sender", retry=True,
+    ),
+    Code(
+        "E411", "STATUS_UNRELATED",
+        "The status names a document that was never delivered between these two agencies.",
+        "Trạng thái nêu một văn bản chưa từng được chuyển giữa hai đơn vị này.",
+        "Name the identity of the sender's document, its recipient in `from` and its sender in `to`; for 13 the other "
+        "way round.",
+        "Ghi đúng mã văn bản của bên gửi, đơn vị nhận ở `from` và đơn vị gửi ở `to`; riêng trạng thái 13 thì ngược lại.",
+        "sender",
     ),
     Code(
         "E501", "JSON_NOT_STRICT",

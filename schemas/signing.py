@@ -78,7 +78,7 @@ class Verified:
 
     Attributes:
         document_id: Identity of the object.
-        typ: Its type; always the one that was asked for.
+        typ: Its type; always one that was asked for.
         key: The key that signed it.
         signed_at_s: The signer's `iat`.
         payload: The signed bytes of the payload, decoded from base64url and otherwise untouched.
@@ -111,7 +111,7 @@ class Signer(Protocol):
 def verify(
     token: bytes,
     *,
-    typ: str,
+    typ: str | tuple[str, ...],
     keys: Mapping[str, KeyRecord],
     now_s: int,
     max_age_s: int | None = MAX_AGE_S,
@@ -120,7 +120,7 @@ def verify(
 
     Args:
         token: The bytes as received.
-        typ: The only type that is expected here.
+        typ: The only type that is expected here, or the only ones.
         keys: Known certificates by fingerprint.
         now_s: The present, seconds since 1970 UTC.
         max_age_s: Greatest age of the signature; `None` for objects that the hub has accepted long ago, in which case
@@ -132,8 +132,9 @@ def verify(
     frame = _open(token)
     if isinstance(frame, Problem):
         return frame
-    if frame.typ != typ:
-        return Problem("E105", "/header/typ", f"expected {typ}", f"cần {typ}")
+    expected = (typ,) if isinstance(typ, str) else typ
+    if frame.typ not in expected:
+        return Problem("E105", "/header/typ", f"expected {' or '.join(expected)}", f"cần {' hoặc '.join(expected)}")
     key = keys.get(frame.fingerprint)
     if key is None:
         return Problem("E201", "/header/x5t#S256")
@@ -145,7 +146,7 @@ def verify(
         return Problem("E301")
     return Verified(
         document_id=identity_of(frame.signing_input),
-        typ=typ,
+        typ=frame.typ,
         key=key,
         signed_at_s=frame.iat,
         payload=frame.payload,

@@ -16,7 +16,7 @@ from hub.installation import Installation
 from schemas.directory_file import AgencyEntry, DirectoryFile, MandateEntry, PlatformEntry
 from schemas.envelope import DocumentFacts, Envelope, Part, Signer, new_envelope
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
-from schemas.receipt import Notice, Receipt
+from schemas.receipt import Notice, Receipt, Status
 from schemas.signing import KeySigner
 from tests.hub_process import eventually
 
@@ -80,6 +80,7 @@ class Agencies:
     Attributes:
         handed_over: How often each delivery reached an application.
         receipts: Receipts that came back to each agency.
+        statuses: Statuses that came to each agency.
         notices: Notices that came to each agency.
         trouble: Errors that ended a listener.
         mute: Agencies that take documents and never answer.
@@ -94,6 +95,7 @@ class Agencies:
         self.handed_over: Counter[DeliveryId] = Counter()
         self.documents: Counter[tuple[str, DocumentId]] = Counter()
         self.receipts: dict[str, list[Receipt]] = {}
+        self.statuses: dict[str, list[Status]] = {}
         self.notices: dict[str, list[Notice]] = {}
         self.rejected: list[Rejected] = []
         self.trouble: list[AgencyError] = []
@@ -175,6 +177,9 @@ class Agencies:
             case Letter(content=Receipt() as receipt):
                 async with arrival:
                     self.receipts.setdefault(code, []).append(receipt)
+            case Letter(content=Status() as status):
+                async with arrival:
+                    self.statuses.setdefault(code, []).append(status)
             case Letter(content=Notice() as notice):
                 async with arrival:
                     self.notices.setdefault(code, []).append(notice)

@@ -2,19 +2,19 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from hub.core.delivery import Delivery
 from hub.core.letter import Decision, notice_of
 from hub.core.policy import Policy
-from hub.core.settlement import ReceiptSettlement, settle_receipt
+from hub.core.settlement import Settling
 from hub.core.submission import Submission
-from hub.core.verdict import Accept, Addressee, Answered, Park, Refuse, Verdict
+from hub.core.verdict import Accept, Addressee, Answered, Park, Refuse, Stated, Verdict
 from schemas.addresses import Tier
-from schemas.envelope import ENVELOPE_TYP, DocumentFacts, Envelope, Signer, new_envelope
-from schemas.identifiers import AgencyCode, DeliveryId, identity_of
-from schemas.receipt import RECEIPT_TYP, Answer, Outcome, Receipt
+from schemas.envelope import ENVELOPE_TYP, Action, DocumentFacts, Envelope, Signer, new_envelope
+from schemas.identifiers import AgencyCode, DeliveryId, DocumentId, identity_of
+from schemas.receipt import RECEIPT_TYP, STATUS_TYP, Answer, Outcome, Receipt, Status, StatusCode
 from schemas.refusal import Problem
 from schemas.signing import identity, sign
 from tests.keys import agency_keys
@@ -27,7 +27,15 @@ POLICY = Policy()
 _TIERS: Mapping[str, Tier] = {"H26": "ministry-province", "H26.01": "department-district", "H26.02.003": "commune"}
 
 
-def envelope(*, from_: str = SENDER, to: Sequence[str] = RECIPIENTS, now: datetime = NOW, **facts: Any) -> Envelope:
+def envelope(
+    *,
+    from_: str = SENDER,
+    to: Sequence[str] = RECIPIENTS,
+    now: datetime = NOW,
+    action: Action = "new",
+    ref: Sequence[str] = (),
+    **facts: Any,
+) -> Envelope:
     """Make an envelope with a fresh id; `facts` go into its document."""
     doc = {
         "number": "7816",
@@ -37,7 +45,9 @@ def envelope(*, from_: str = SENDER, to: Sequence[str] = RECIPIENTS, now: dateti
         "issued_on": "2026-11-23",
         "signer": Signer(name="Nguyễn Văn A"),
     }
-    return new_envelope(from_=from_, to=to, doc=DocumentFacts(**(doc | facts)), now_s=int(now.timestamp()))
+    return new_envelope(
+        from_=from_, to=to, doc=DocumentFacts(**(doc | facts)), now_s=int(now.timestamp()), action=action, ref=ref
+    )
 
 
 def accept(
@@ -62,6 +72,13 @@ def accept(
         directory_epoch=epoch,
         redelivered=redelivered,
     )
+
+
+def broadcast(recipients: int, **facts: Any) -> Accept:
+    """Accept a document to a group of very many members."""
+    taken = accept(envelope(to=["tier:commune"], **facts), signed=False)
+    members = (Addressee(AgencyCode(f"H26.{number:06}"), "commune") for number in range(recipients))
+    return replace(taken, addressees=tuple(members))
 
 
 def refuse(body: bytes = b"a.b.c", *, signer: str = SENDER, code: str = "E404", redelivered: bool = False) -> Refuse:
@@ -110,9 +127,25 @@ def receipt(
     return Answered(identity(token), token, content, AgencyCode(from_), submission)
 
 
-def settle(answered: Answered, deliveries: Mapping[DeliveryId, Delivery]) -> ReceiptSettlement:
-    """Settle a receipt as the hub does, at `NOW`."""
-    return settle_receipt(answered, deliveries, POLICY, NOW)
+def status(
+    document_id: DocumentId,
+    code: StatusCode,
+    *,
+    from_: str = RECIPIENTS[0],
+    to: str = SENDER,
+    now: datetime = NOW,
+    signed: bool = True,
+    detail: str | None = "Không thuộc thẩm quyền",
+) -> Stated:
+    """State what an agency does with a document; by default its first recipient."""
+    content = Status(from_=from_, to=to, document=document_id, status=code, at=int(now.timestamp()), detail=detail)
+    token = _token(content.to_json(), STATUS_TYP, from_, int(now.timestamp()), signed=signed)
+    submission = Submission(body=token, user=from_, routing_key=f"status.{from_}")
+    return Stated(identity(token), token, content, AgencyCode(from_), submission)
+
+
+settle = Settling(POLICY, agency_keys("hub").signer, NOW)
+"""Settles receipts and statuses as the hub does, at `NOW`."""
 
 
 @functools.cache

@@ -17,7 +17,18 @@ from schemas.addresses import INTAKE, RECEIPTS, SUBMIT, agency_queue, queue_perm
 from schemas.directory_file import DirectoryFile
 from schemas.envelope import ENVELOPE_TYP, DocumentFacts, Envelope, Signer, new_envelope
 from schemas.identifiers import AgencyCode
-from schemas.receipt import NOTICE_TYP, RECEIPT_TYP, Notice, NoticeProblem, Receipt, read_receipt
+from schemas.receipt import (
+    NOTICE_TYP,
+    RECEIPT_TYP,
+    STATUS_TYP,
+    Notice,
+    NoticeProblem,
+    Receipt,
+    Status,
+    StatusCode,
+    read_receipt,
+    read_status,
+)
 from schemas.signing import Verified, identity, sign, verify
 from tests.keys import agency_keys
 from tests.services import Broker
@@ -93,6 +104,16 @@ class Axis:
         assert isinstance(receipt, Receipt)
         return receipt
 
+    async def take_status(self) -> Status:
+        message = await self.take(RECEIPTS)
+        assert message.routing_key == f"status.{message.user_id}"
+        view = Trust(self.directory_file).view()
+        verified = verify(message.body, typ=STATUS_TYP, keys=view.keys, now_s=now_s())
+        assert isinstance(verified, Verified)
+        status = read_status(verified.payload)
+        assert isinstance(status, Status)
+        return status
+
     async def waiting(self, queue: str) -> int:
         declared = await self.channel.declare_queue(queue, passive=True)
         return declared.declaration_result.message_count or 0
@@ -134,7 +155,7 @@ def make_user(vhost: Broker, user: str) -> None:
 async def declare(channel: aio_pika.abc.AbstractChannel, endpoints: dict[AgencyCode, AgencyCode]) -> None:
     quorum = {"x-queue-type": "quorum"}
     submit = await channel.declare_exchange(SUBMIT, aio_pika.ExchangeType.TOPIC, durable=True)
-    for name, key in ((INTAKE, "document.#"), (RECEIPTS, "receipt.#")):
+    for name, key in ((INTAKE, "document.#"), (RECEIPTS, "receipt.#"), (RECEIPTS, "status.#")):
         await (await channel.declare_queue(name, durable=True, arguments=quorum)).bind(submit, key)
     tier = await channel.declare_exchange(tier_exchange("commune"), durable=True)
     for code, endpoint in endpoints.items():
@@ -166,3 +187,8 @@ def directory(sender: str, agency: str, other: str, platform: str) -> bytes:
 def notice_to(code: str, signer=None) -> bytes:
     notice = Notice(to=code, kind="refused", at=now_s(), problems=(NoticeProblem(code="E404", en="no", vi="không"),))
     return sign(notice.to_json(), typ=NOTICE_TYP, signer=signer or agency_keys("hub").signer, now_s=now_s())
+
+
+def status_to(code: str, from_: str, status: StatusCode = "03", signer=None) -> bytes:
+    content = Status(from_=from_, to=code, document="ab" * 32, status=status, at=now_s(), detail="Lý do")
+    return sign(content.to_json(), typ=STATUS_TYP, signer=signer or agency_keys(from_).signer, now_s=now_s())

@@ -1,11 +1,11 @@
-"""The command line of an agency: `truc-agency send | listen | gateway | doctor`. What is heavy is imported by the commands."""
+"""The command line of an agency: `truc-agency send | status | listen | gateway | doctor`; what is heavy, commands import."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from adapters.cli import doctor, gateway, listen, send
+from adapters.cli import doctor, gateway, listen, send, status
 from adapters.cli.output import Language, Session
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ def _common(
 
 
 app.command()(send.send)
+app.command()(status.status)
 app.command()(listen.listen)
 app.command()(gateway.gateway)
 app.command()(doctor.doctor)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adapters.cli.output import OUTCOMES_VI, Exit, Session, run
+from adapters.cli.output import OUTCOMES_VI, STATUSES_VI, Exit, Session, run
 
 if TYPE_CHECKING:
     from adapters.client import AgencyClient, Arrival
@@ -120,10 +120,11 @@ class _Printer:
         return "".join(each if each.isprintable() else " " for each in f"{now}  {kind}  {rest}")
 
 
-_SHOWN = ("from", "to", "number", "kind", "subject", "outcomes", "codes", "delivery")
+_SHOWN = ("from", "to", "number", "kind", "subject", "outcomes", "status", "detail", "codes", "delivery")
 _KINDS = {
     "document": ("văn bản", "document"),
     "receipt": ("biên nhận", "receipt"),
+    "status": ("trạng thái xử lý", "status"),
     "notice": ("thông báo của trục", "notice"),
     "rejected": ("không tin được, đã báo trục", "not believed, the axis was told"),
 }
@@ -136,6 +137,8 @@ def _in_vietnamese(facts: dict[str, Any]) -> dict[str, str]:
     match facts:
         case {"answers": answers}:
             return {"outcomes": ", ".join(f"{OUTCOMES_VI[each['outcome']]} {each['delivery']}" for each in answers)}
+        case {"arrival": "status", "status": status}:
+            return {"status": f"{status} {STATUSES_VI[status]}"}
         case {"arrival": "notice", "kind": kind}:
             return {"kind": _NOTICES_VI.get(kind, kind)}
         case _:
@@ -144,7 +147,7 @@ def _in_vietnamese(facts: dict[str, Any]) -> dict[str, str]:
 
 def _facts(arrival: "Arrival") -> dict[str, Any]:
     from adapters.client import Delivery, Letter
-    from schemas.receipt import Receipt
+    from schemas.receipt import Receipt, Status
 
     facts: dict[str, Any] = {"delivery": str(arrival.delivery_id), "to": arrival.recipient}
     match arrival:
@@ -167,6 +170,15 @@ def _facts(arrival: "Arrival") -> dict[str, Any]:
                 ]
                 outcomes = ", ".join(f"{each.outcome} {each.delivery}" for each in content.answers)
                 return {"arrival": "receipt", **facts, "from": content.from_, "outcomes": outcomes, "answers": answers}
+            if isinstance(content, Status):
+                return {
+                    "arrival": "status",
+                    **facts,
+                    "from": content.from_,
+                    "document": content.document,
+                    "status": content.status,
+                    "detail": content.detail,
+                }
             codes = [problem.code for problem in content.problems]
             return {
                 "arrival": "notice",

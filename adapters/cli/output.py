@@ -60,6 +60,17 @@ _LABELS: Final = {
 }
 
 OUTCOMES_VI: Final = {"received": "đã nhận", "failed": "chưa xử lý được", "refused": "từ chối"}
+STATUSES_VI: Final = {
+    "01": "đã đến",
+    "02": "từ chối tiếp nhận",
+    "03": "đã tiếp nhận",
+    "04": "phân công xử lý",
+    "05": "đang xử lý",
+    "06": "hoàn thành",
+    "13": "yêu cầu lấy lại",
+    "15": "đồng ý cập nhật, lấy lại",
+    "16": "từ chối cập nhật, lấy lại",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,10 @@ def send(
     number: Annotated[str | None, typer.Option(help="Số.")] = None,
     notation: Annotated[str | None, typer.Option(help="Ký hiệu.")] = None,
     issued_on: Annotated[str | None, typer.Option(help="Ngày ban hành, YYYY-MM-DD; by default today.")] = None,
+    action: Annotated[str | None, typer.Option(help="new, update, replace, revoke; by default new.")] = None,
+    ref: Annotated[
+        list[str] | None, typer.Option(help="Id of the earlier document that it updates, replaces or revokes.")
+    ] = None,
     urgency: Annotated[str | None, typer.Option(help="normal, urgent, very-urgent, express, express-timed.")] = None,
     signer: Annotated[str | None, typer.Option(help="Người ký.")] = None,
     position: Annotated[str | None, typer.Option(help="Chức vụ của người ký.")] = None,
@@ -69,6 +73,8 @@ def send(
     given = {
         "to": to,
         "from": from_,
+        "action": action,
+        "ref": ref,
         "doc": _present(facts) | ({"signer": _present(person)} if any(person.values()) else {}),
     }
 
@@ -158,7 +164,7 @@ async def _wait(
 ) -> Exit:
     """Wait until every recipient has answered; letters about other documents stay in the queue."""
     from schemas.identifiers import AgencyCode, delivery_id_of
-    from schemas.receipt import Receipt
+    from schemas.receipt import Notice, Receipt
 
     awaited = {delivery_id_of(document_id, AgencyCode(code)): code for code in recipients}
     try:
@@ -166,7 +172,7 @@ async def _wait(
             async for letter in client.letters():
                 if isinstance(letter.content, Receipt):
                     refused, whole = _read_receipt(session, letter.content, awaited)
-                elif letter.content.document == document_id:
+                elif isinstance(letter.content, Notice) and letter.content.document == document_id:
                     refused = whole = True
                     for problem in letter.content.problems:
                         say(f"{problem.code} {problem.pointer} {session.choose(problem.vi, problem.en)}")

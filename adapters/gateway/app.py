@@ -12,9 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from adapters.errors import AgencyError
-from adapters.gateway import agencies, deliveries, documents
+from adapters.gateway import agencies, deliveries, documents, statuses
 from adapters.gateway.entrance import ENTER, Entrance
-from adapters.gateway.forms import DocumentDraft, ReceiptDraft
+from adapters.gateway.forms import DocumentDraft, ReceiptDraft, StatusDraft
 from adapters.gateway.office import Office
 from adapters.gateway.problems import PROBLEM_MEDIA_TYPE, Refusal, answer, refusal_of
 from schemas.refusal import Problem
@@ -22,7 +22,7 @@ from schemas.wire import pointer
 
 log = logging.getLogger(__name__)
 
-_READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (DocumentDraft, ReceiptDraft)
+_READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (DocumentDraft, ReceiptDraft, StatusDraft)
 _STATUS_CODES: Final = {404: "A202", 405: "A203"}
 _MAX_TOLD: Final = 20
 _DESCRIPTION: Final = """\
@@ -45,7 +45,7 @@ def create_app(office: Office | None, entrance: Entrance | None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.office, app.state.entrance = office, entrance
-    for module in (documents, deliveries, agencies):
+    for module in (documents, deliveries, statuses, agencies):
         app.include_router(module.router, dependencies=[ENTER])
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(AgencyError, _trouble)

@@ -86,6 +86,8 @@ async def answer_delivery(request: Request, office: OfficeOf, delivery: Delivery
     draft = read_payload(ReceiptDraft, await read_body(request, ("application/json",), _MAX_RECEIPT_BYTES))
     if not isinstance(draft, ReceiptDraft):
         raise Refusal(422, *draft)
+    if draft.outcome != "received" and draft.detail is None:
+        raise Refusal(422, Problem("E502", "/detail", "the reason is missing", "thiếu lý do"))
     at = int(office.clock().timestamp())
     answer = Answer(delivery=delivery, outcome=draft.outcome, at=at, code=draft.code, detail=draft.detail)
     kept = await office.mailbox.answer(DeliveryId(UUID(delivery)), answer)

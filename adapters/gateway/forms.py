@@ -4,10 +4,9 @@ What comes in is as strict as what is signed (`schemas.wire`): no member that is
 """
 
 import json
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field
 
 from adapters.mailbox import Kept, Kind, RecipientOutcome, Submission, SubmissionState
 from schemas.addresses import Tier
@@ -64,18 +63,12 @@ class ReceiptDraft(Wire):
         outcome: `received`: the platform has it. `failed`: not for now; the axis sends it again and it is listed
             again. `refused`: for good.
         code: For `failed` and `refused`: a code of the platform.
-        detail: For `failed` and `refused`: why, a sentence for people; the sender reads it.
+        detail: Why, a sentence for people; `failed` and `refused` must give it, and the sender reads it.
     """
 
     outcome: Outcome
     code: Annotated[str, text(40)] | None = None
     detail: Annotated[str, text(500)] | None = None
-
-    @model_validator(mode="after")
-    def _says_why(self) -> Self:
-        if self.outcome != "received" and self.detail is None:
-            raise PydanticCustomError("reason_missing", "`failed` and `refused` give their reason in `detail`")
-        return self
 
 
 class StatusDraft(Wire):
@@ -96,12 +89,6 @@ class StatusDraft(Wire):
     from_: AgencyCodeText | None = Field(default=None, alias="from")
     detail: Annotated[str, text(1000)] | None = None
     staff: Staff | None = None
-
-    @model_validator(mode="after")
-    def _refuses_with_a_reason(self) -> Self:
-        if self.status == "02" and self.detail is None:
-            raise PydanticCustomError("reason_missing", "status 02 gives its reason in `detail`")
-        return self
 
 
 class _Query(BaseModel):
@@ -154,6 +141,15 @@ class StatusView(_View):
     status: str
     at: int
     detail: str | None = None
+
+
+class SentStatusView(_View):
+    """A business status that the axis has."""
+
+    document: str
+    to: str
+    from_: str = Field(alias="from")
+    status: StatusCode
 
 
 class RecipientView(_View):

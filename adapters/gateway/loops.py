@@ -17,7 +17,7 @@ from adapters.gateway.office import Bell, Office
 from adapters.mailbox import Arrived, Kind
 from schemas.envelope import Envelope
 from schemas.identifiers import AgencyCode, DocumentId
-from schemas.receipt import Notice, Receipt
+from schemas.receipt import Notice, Receipt, Status
 
 log = logging.getLogger(__name__)
 
@@ -188,5 +188,7 @@ def _about(letter: Letter) -> tuple[Kind, DocumentId | None]:
     match letter.content:
         case Receipt():
             return "receipt", None
+        case Status(document=document):
+            return "status", document
         case Notice(document=document):
             return "notice", document

@@ -13,7 +13,9 @@ from hub.cli.output import ACTS_VI, STATE_VI, Exit, fail, print_json, reporting
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hub.core.diagnosis import Diagnosis, DocumentTrace, RefusalTrace
+    from hub.core.diagnosis import Diagnosis, DocumentTrace, Link, RefusalTrace
+    from hub.core.due import DueTime
+    from hub.core.working_calendar import WorkingCalendar
     from hub.store.trace import Finding
 
 
@@ -36,6 +38,7 @@ def trace(
 
     with reporting():
         settings = load_settings(language=lang)
+        calendar = settings.calendar()
         found = asyncio.run(_find(settings.database_url.get_secret_value(), what))
     if not found:
         raise fail(
@@ -45,13 +48,13 @@ def trace(
         )
     now = datetime.now().astimezone()
     if as_json:
-        print_json({"version": 1, "found": [_as_json(item, now) for item in found]})
+        print_json({"version": 1, "found": [_as_json(item, calendar, now) for item in found]})
         return
     from rich.console import Console
 
     console = Console(highlight=False)
     for item in found:
-        _show(console, item, now, settings.language)
+        _show(console, item, calendar, now, settings.language)
 
 
 async def _find(url: str, what: str) -> list["Finding"]:
@@ -72,18 +75,24 @@ def _diagnose(item: "Finding", now: datetime) -> "Diagnosis":
     return diagnose_parked(item)
 
 
-def _as_json(item: "Finding", now: datetime) -> dict[str, Any]:
-    from hub.core.diagnosis import DocumentTrace, diagnose_delivery
+def _as_json(item: "Finding", calendar: "WorkingCalendar", now: datetime) -> dict[str, Any]:
+    from hub.core.diagnosis import DocumentTrace, diagnose_delivery, due_time_to_send, due_times
 
     value = asdict(item) | {"type": type(item).__name__.removesuffix("Trace").lower()}
     value["diagnosis"] = asdict(_diagnose(item, now))
     if isinstance(item, DocumentTrace):
+        value["due"] = [_due_as_json(due_time_to_send(item, calendar), now)]
         for row, delivery in zip(value["deliveries"], item.deliveries, strict=True):
             row["diagnosis"] = asdict(diagnose_delivery(delivery, now))
+            row["due"] = [_due_as_json(due, now) for due in due_times(delivery, calendar)]
     return value
 
 
-def _show(console: "Console", item: "Finding", now: datetime, language: str) -> None:
+def _due_as_json(due: "DueTime", now: datetime) -> dict[str, Any]:
+    return asdict(due) | {"punctuality": due.punctuality(now)}
+
+
+def _show(console: "Console", item: "Finding", calendar: "WorkingCalendar", now: datetime, language: str) -> None:
     from hub.core.diagnosis import DocumentTrace, RefusalTrace
 
     diagnosis = _diagnose(item, now)
@@ -92,7 +101,7 @@ def _show(console: "Console", item: "Finding", now: datetime, language: str) -> 
     acts = ACTS_VI[diagnosis.acts] if language == "vi" else diagnosis.acts
     console.print(f"Ai xử lý: {acts}" if language == "vi" else f"Who acts: {acts}")
     if isinstance(item, DocumentTrace):
-        _show_document(console, item, now, language)
+        _show_document(console, item, calendar, now, language)
     elif isinstance(item, RefusalTrace):
         _show_refusal(console, item, language)
     else:
@@ -100,17 +109,20 @@ def _show(console: "Console", item: "Finding", now: datetime, language: str) -> 
     console.print()
 
 
-def _show_document(console: "Console", item: "DocumentTrace", now: datetime, language: str) -> None:
+def _show_document(
+    console: "Console", item: "DocumentTrace", calendar: "WorkingCalendar", now: datetime, language: str
+) -> None:
     from rich.table import Table
 
-    from hub.core.diagnosis import clock_time, diagnose_delivery
+    from hub.core.diagnosis import clock_time, diagnose_delivery, due_time_to_send, due_times
 
     console.print(f"{item.kind} {item.printed_number or '—'}: {item.subject}", markup=False)
     via = f" qua {item.via}" if item.via else ""
     console.print(f"{item.sender}{via}  {clock_time(item.accepted_at)}  {item.document_id}", markup=False)
-    table = Table("Đơn vị nhận", "Trạng thái", "Lần", "Từ lúc", "Kết luận", box=None, header_style="bold")
+    console.print(_due_text(due_time_to_send(item, calendar), now, language), markup=False)
+    table = Table("Đơn vị nhận", "Trạng thái", "Lần", "Từ lúc", "Thời hạn", "Kết luận", box=None, header_style="bold")
     if language == "en":
-        table = Table("Recipient", "State", "Attempts", "Since", "Diagnosis", box=None, header_style="bold")
+        table = Table("Recipient", "State", "Attempts", "Since", "Due", "Diagnosis", box=None, header_style="bold")
     for row in item.deliveries:
         said = diagnose_delivery(row, now)
         state = STATE_VI[row.delivery.state] if language == "vi" else row.delivery.state
@@ -119,9 +131,64 @@ def _show_document(console: "Console", item: "DocumentTrace", now: datetime, lan
             state,
             str(row.delivery.attempts),
             clock_time(row.changed_at),
+            "\n".join(_due_text(due, now, language) for due in due_times(row, calendar)),
             said.vi if language == "vi" else said.en,
         )
     console.print(table)
+    for link in item.chain:
+        for line in _link_lines(link, language):
+            console.print(line, markup=False)
+
+
+_DUTIES = {
+    "send": ("gửi", "send"),
+    "notify": ("báo trạng thái", "first status"),
+    "register": ("vào sổ", "register"),
+}
+_PUNCTUALITIES = {
+    "met": ("đúng hạn", "in time"),
+    "late": ("trễ", "late"),
+    "open": ("còn hạn", "open"),
+    "overdue": ("QUÁ HẠN", "OVERDUE"),
+}
+_ACTIONS = {
+    "new": ("văn bản gốc", "original"),
+    "revoke": ("thu hồi", "recalls"),
+    "update": ("cập nhật", "updates"),
+    "replace": ("thay thế", "replaces"),
+}
+_ANSWERS = {
+    "asked": ("chưa trả lời", "no answer"),
+    "agreed": ("đồng ý (15)", "agreed (15)"),
+    "declined": ("từ chối (16)", "declined (16)"),
+    None: ("—", "—"),
+}
+
+
+def _due_text(due: "DueTime", now: datetime, language: str) -> str:
+    from hub.core.diagnosis import clock_time
+
+    which = 0 if language == "vi" else 1
+    until = ("trước", "by")[which]
+    return f"{_DUTIES[due.duty][which]} {until} {clock_time(due.at)}: {_PUNCTUALITIES[due.punctuality(now)][which]}"
+
+
+def _link_lines(link: "Link", language: str) -> list[str]:
+    """Write a document of the chain, and below it who has answered what."""
+    from hub.core.diagnosis import clock_time
+
+    which = 0 if language == "vi" else 1
+    refs = ", ".join(ref[:12] for ref in link.refs)
+    lines = [
+        f"↔ {_ACTIONS[link.action][which]} {refs}".rstrip()
+        + f"  {link.printed_number or '—'}  {clock_time(link.accepted_at)}  {link.document_id}"
+    ]
+    for answer in link.answers:
+        since = clock_time(answer.since) if answer.since is not None else ""
+        lines.append(f"    {answer.recipient}  {_ANSWERS[answer.request][which]}  {since}".rstrip())
+    if len(link.answers) < link.recipients and link.answers:
+        lines.append(f"    … {link.recipients - len(link.answers)}")
+    return lines
 
 
 def _show_refusal(console: "Console", item: "RefusalTrace", language: str) -> None:

@@ -16,7 +16,8 @@
 Up to step 6 nobody is proven to have spoken, so nobody is answered but the connection's own user. From then on the
 signer is told every problem at once. Steps 7 to 9 stand in `schemas/checks`, so that agencies can ask them beforehand.
 
-Not here: whether the id was used before (N604, E603). Only the ledger can know, inside its transaction.
+Not here: whether the id was used before (N604, E603), and whether the documents in `ref` are known (E410). Only the
+ledger can know, inside its transaction.
 """
 
 from collections.abc import Sequence
@@ -24,13 +25,13 @@ from datetime import datetime
 
 from hub.core.policy import Policy
 from hub.core.submission import Submission
-from hub.core.verdict import Accept, Answered, Park, ReceiptVerdict, Refuse, Verdict
-from schemas.addresses import submit_key
+from hub.core.verdict import Accept, Answered, AnswerVerdict, Park, Refuse, Stated, Verdict
+from schemas.addresses import Lane, submit_key
 from schemas.checks.directory import Directory
 from schemas.checks.examine import examine
 from schemas.envelope import ENVELOPE_TYP, Envelope, read_envelope
 from schemas.identifiers import AgencyCode
-from schemas.receipt import RECEIPT_TYP, Receipt, read_receipt
+from schemas.receipt import RECEIPT_TYP, STATUS_TYP, Receipt, Status, read_receipt, read_status
 from schemas.refusal import Problem
 from schemas.signing import Verified, verify
 
@@ -51,7 +52,7 @@ def decide(submission: Submission, directory: Directory, policy: Policy, now: da
         user=submission.user,
         routing_key=submission.routing_key,
         directory=directory,
-        max_recipients=policy.max_recipients,
+        max_recipients=policy.max_recipients_of(envelope.from_),
         now=now,
     )
     if problems:
@@ -67,24 +68,24 @@ def decide(submission: Submission, directory: Directory, policy: Policy, now: da
     )
 
 
-def decide_receipt(submission: Submission, directory: Directory, now: datetime) -> ReceiptVerdict:
-    """Decide about one submission to `truc.receipts`: the same proof, then whether the signer is the recipient."""
-    verified = _prove(submission, RECEIPT_TYP, directory, now)
+def decide_answer(submission: Submission, directory: Directory, now: datetime) -> AnswerVerdict:
+    """Decide about one submission to `truc.receipts`: the same proof, then whether the signer may answer.
+
+    What it is, a receipt or a status, says the signed typ alone; the routing key must agree with it.
+    """
+    verified = _prove(submission, (RECEIPT_TYP, STATUS_TYP), directory, now)
     if isinstance(verified, Park):
         return verified
-    receipt = read_receipt(verified.payload)
-    if not isinstance(receipt, Receipt):
-        return Park(submission, receipt, verified.key.owner)
-    problems = _check_answerer(receipt, verified, submission, directory)
+    is_receipt = verified.typ == RECEIPT_TYP
+    answer = read_receipt(verified.payload) if is_receipt else read_status(verified.payload)
+    if isinstance(answer, tuple):
+        return Park(submission, answer, verified.key.owner)
+    problems = _check_answerer(answer, verified, submission, directory)
     if problems:
         return Park(submission, problems, verified.key.owner)
-    return Answered(
-        receipt_id=verified.document_id,
-        token=verified.token,
-        receipt=receipt,
-        signer=verified.key.owner,
-        submission=submission,
-    )
+    if isinstance(answer, Receipt):
+        return Answered(verified.document_id, verified.token, answer, verified.key.owner, submission)
+    return Stated(verified.document_id, verified.token, answer, verified.key.owner, submission)
 
 
 def decide_all(submissions: Sequence[Submission], directory: Directory, policy: Policy, now: datetime) -> list[Verdict]:
@@ -92,12 +93,12 @@ def decide_all(submissions: Sequence[Submission], directory: Directory, policy: 
     return [_guarded(submission, directory, policy, now) for submission in submissions]
 
 
-def decide_receipts(submissions: Sequence[Submission], directory: Directory, now: datetime) -> list[ReceiptVerdict]:
-    """Decide about a batch of receipts; as `decide_all`."""
-    verdicts: list[ReceiptVerdict] = []
+def decide_answers(submissions: Sequence[Submission], directory: Directory, now: datetime) -> list[AnswerVerdict]:
+    """Decide about a batch of receipts and statuses; as `decide_all`."""
+    verdicts: list[AnswerVerdict] = []
     for submission in submissions:
         try:
-            verdicts.append(decide_receipt(submission, directory, now))
+            verdicts.append(decide_answer(submission, directory, now))
         except Exception as error:  # noqa: BLE001 - one submission must never stop the queue
             verdicts.append(_park_for_engineers(submission, error))
     return verdicts
@@ -115,7 +116,7 @@ def _park_for_engineers(submission: Submission, error: Exception) -> Park:
     return Park(submission, (Problem("E902", "", f"unexpected {name}", f"lỗi ngoài dự kiến {name}"),), tell=None)
 
 
-def _prove(submission: Submission, typ: str, directory: Directory, now: datetime) -> Verified | Park:
+def _prove(submission: Submission, typ: str | tuple[str, ...], directory: Directory, now: datetime) -> Verified | Park:
     """Steps 0 to 6."""
     user = submission.user
     if user is None or not directory.knows(user):
@@ -134,16 +135,17 @@ def _prove(submission: Submission, typ: str, directory: Directory, now: datetime
 
 
 def _check_answerer(
-    receipt: Receipt, verified: Verified, submission: Submission, directory: Directory
+    answer: Receipt | Status, verified: Verified, submission: Submission, directory: Directory
 ) -> tuple[Problem, ...]:
-    """Step 8 for receipts: the recipient signs, or the platform at whose endpoint its mail arrives."""
-    parties = {receipt.from_, receipt.via}
+    """Step 8 for receipts and statuses: the agency signs, or the platform at whose endpoint its mail arrives."""
+    lane: Lane = "receipt" if isinstance(answer, Receipt) else "status"
+    parties = {answer.from_, answer.via}
     problems = []
     if verified.key.owner not in parties:
         problems.append(Problem("E401", "/from"))
-    if receipt.via is not None and directory.endpoint_of(receipt.from_) != receipt.via:
+    if answer.via is not None and directory.endpoint_of(answer.from_) != answer.via:
         problems.append(Problem("E402", "/via"))
-    if submission.user not in parties or submission.routing_key != submit_key("receipt", submission.user or ""):
+    if submission.user not in parties or submission.routing_key != submit_key(lane, submission.user or ""):
         problems.append(Problem("E403"))
     return tuple(problems)
 

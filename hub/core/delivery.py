@@ -8,13 +8,15 @@ held ─► pending by release; dead ─► pending by replay only; received and
 ```
 
 What people see as *retrying* (pending after an attempt) and *overdue* (routed past its time for a receipt) is derived.
-Receipts, statuses and notices travel as deliveries too; nobody answers them, so *routed* is where they end.
+Receipts, statuses and notices travel as deliveries too; nobody answers them, so *routed* is where they end. What the
+recipient's office does with a document is another matter: `hub.core.ladder`.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, get_args
 
+from hub.core.ladder import NOTHING_YET, Standing
 from hub.core.letter import Letter
 from schemas.envelope import ENVELOPE_TYP
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
@@ -36,6 +38,7 @@ class Delivery:
         state: Where it stands.
         attempts: Attempts whose outcome is known.
         expires_at: When it is given up.
+        standing: Where the recipient's office stands with it.
     """
 
     delivery_id: DeliveryId
@@ -46,6 +49,7 @@ class Delivery:
     state: State
     attempts: int
     expires_at: datetime
+    standing: Standing = NOTHING_YET
 
     @property
     def wants_receipt(self) -> bool:

@@ -3,13 +3,18 @@
 Pure functions over facts that the ledger keeps; the command line, the console and the API all show what these say.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final, assert_never
 
 from hub.core.delivery import Delivery
+from hub.core.due import DueTime, due_of_recipient, due_to_send
+from hub.core.ladder import Progress, Request
+from hub.core.working_calendar import WorkingCalendar
 from schemas.directory_file import VIETNAM
+from schemas.envelope import Action
 from schemas.identifiers import AgencyCode, DocumentId
 from schemas.refusal import CATALOGUE, Actor
 
@@ -38,6 +43,8 @@ class DeliveryTrace:
         next_attempt_at: When it is tried again; for `pending`.
         receipt_due_at: Until when its receipt is awaited; for `routed`.
         events: Its history, oldest first.
+        standing_since: Since when the recipient's office stands there with it.
+        reason: Why the recipient does not accept it, or declines what it asks; in the recipient's words.
     """
 
     delivery: Delivery
@@ -47,11 +54,46 @@ class DeliveryTrace:
     next_attempt_at: datetime | None
     receipt_due_at: datetime | None
     events: tuple[TraceEvent, ...]
+    standing_since: datetime | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkAnswer:
+    """What one recipient has answered to a document that recalls, updates or replaces another one."""
+
+    recipient: AgencyCode
+    request: Request | None
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A document of the same chain: each recalls, updates or replaces others, or is what they do that to.
+
+    Attributes:
+        document_id: Identity of the document.
+        action: What it does to those in `refs`.
+        refs: Which those are.
+        printed_number: Number and notation, or empty.
+        accepted_at: When the hub took it over.
+        recipients: How many it went to.
+        answers: Of a document that asks for an answer: those of its recipients, the missing ones first, not all of
+            very many.
+    """
+
+    document_id: DocumentId
+    action: Action
+    refs: tuple[DocumentId, ...]
+    printed_number: str
+    accepted_at: datetime
+    recipients: int
+    answers: tuple[LinkAnswer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentTrace:
-    """Everything known about an accepted document."""
+    """Everything known about an accepted document; `chain` has the other documents of its chain, oldest first."""
 
     document_id: DocumentId
     envelope_id: str
@@ -60,11 +102,14 @@ class DocumentTrace:
     printed_number: str
     kind: str
     subject: str
-    action: str
+    action: Action
     accepted_at: datetime
     expires_at: datetime
     deliveries: tuple[DeliveryTrace, ...]
     events: tuple[TraceEvent, ...]
+    issued_on: date
+    refs: tuple[DocumentId, ...] = ()
+    chain: tuple[Link, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +163,7 @@ def diagnose_delivery(trace: DeliveryTrace, now: datetime) -> Diagnosis:  # noqa
     code = CATALOGUE.get(trace.code or "")
     match delivery.state:
         case "received":
-            return Diagnosis(f"{who} đã nhận lúc {since}.", f"{who} received it at {since}.", "nobody")
+            return _received(trace, who, since)
         case "pending" if code is None:
             return Diagnosis("Đang chờ trục chuyển.", "Waiting for the hub to hand it over.", "hub", hub_retries=True)
         case "pending":
@@ -165,7 +210,7 @@ def diagnose_document(trace: DocumentTrace, now: datetime) -> Diagnosis:
     total = len(trace.deliveries)
     received = sum(item.delivery.state == "received" for item in trace.deliveries)
     if received == total:
-        return Diagnosis(f"Tất cả {total} đơn vị nhận đã nhận.", f"All {total} recipients have received it.", "nobody")
+        return _received_by_all(trace, now)
     worst = min(trace.deliveries, key=lambda item: _URGENCY_OF_STATE.index(item.delivery.state))
     worst_diagnosis = diagnose_delivery(worst, now)
     return Diagnosis(
@@ -175,6 +220,32 @@ def diagnose_document(trace: DocumentTrace, now: datetime) -> Diagnosis:
         hub_retries=worst_diagnosis.hub_retries,
         replay_helps=worst_diagnosis.replay_helps,
     )
+
+
+def due_times(trace: DeliveryTrace, calendar: WorkingCalendar) -> tuple[DueTime, ...]:
+    """Say until when the recipient ought to say something about a document."""
+    received_at = next((event.at for event in trace.events if event.event == "delivery.received"), None)
+    moves = [event for event in trace.events if event.event == "status.moved"]
+    statuses = [(event.detail["said"], event.at) for event in moves if event.detail["said"] in PROGRESS]
+    return due_of_recipient(received_at, statuses, calendar)
+
+
+def due_time_to_send(trace: DocumentTrace, calendar: WorkingCalendar) -> DueTime:
+    """Say until when the document ought to have been sent."""
+    return due_to_send(trace.issued_on, trace.accepted_at, calendar)
+
+
+def business_status(trace: DeliveryTrace) -> tuple[str, str]:
+    """Say in Vietnamese and in English where the recipient's office stands; empty before its first status."""
+    standing = trace.delivery.standing
+    said = [PROGRESS[standing.progress]] if standing.progress else []
+    said += [REQUESTS[standing.request]] if standing.request else []
+    if not said or trace.standing_since is None:
+        return "", ""
+    since = clock_time(trace.standing_since)
+    reason = f": {trace.reason}" if trace.reason else ""
+    vi, en = (", ".join(texts) for texts in zip(*said, strict=True))
+    return f"Nghiệp vụ: {vi} lúc {since}{reason}.", f"Business status: {en} at {since}{reason}."
 
 
 def diagnose_refusal(trace: RefusalTrace) -> Diagnosis:
@@ -201,6 +272,46 @@ def diagnose_parked(trace: ParkedTrace) -> Diagnosis:
 def clock_time(moment: datetime) -> str:
     """Write a moment as a document office does: `09:05 23/11/2026`, in the time of Vietnam."""
     return moment.astimezone(VIETNAM).strftime("%H:%M %d/%m/%Y")
+
+
+PROGRESS: Final[Mapping[Progress, tuple[str, str]]] = {
+    "01": ("đã đến (01)", "arrived (01)"),
+    "02": ("từ chối tiếp nhận (02)", "not accepted (02)"),
+    "03": ("đã tiếp nhận, vào sổ (03)", "accepted and registered (03)"),
+    "04": ("phân công xử lý (04)", "assigned (04)"),
+    "05": ("đang xử lý (05)", "in process (05)"),
+    "06": ("hoàn thành xử lý (06)", "finished (06)"),
+}
+REQUESTS: Final[Mapping[Request, tuple[str, str]]] = {
+    "asked": ("chờ trả lời yêu cầu lấy lại hoặc cập nhật", "asked to give it back or to update, unanswered"),
+    "agreed": ("đồng ý lấy lại hoặc cập nhật (15)", "agreed to give it back or to update (15)"),
+    "declined": ("từ chối lấy lại hoặc cập nhật (16)", "declined to give it back or to update (16)"),
+}
+"""What people read about where a recipient's office stands: Vietnamese, English."""
+
+
+def _received(trace: DeliveryTrace, who: str, since: str) -> Diagnosis:
+    vi, en = business_status(trace)
+    standing = trace.delivery.standing
+    acts: Actor = "sender" if standing.progress == "02" else "recipient" if standing.request == "asked" else "nobody"
+    return Diagnosis(f"{who} đã nhận lúc {since}. {vi}".strip(), f"{who} received it at {since}. {en}".strip(), acts)
+
+
+def _received_by_all(trace: DocumentTrace, now: datetime) -> Diagnosis:
+    """Say that everybody has it, how far the offices have come, and whose turn it is if it is anybody's."""
+    vi = f"Tất cả {len(trace.deliveries)} đơn vị nhận đã nhận."
+    en = f"All {len(trace.deliveries)} recipients have received it."
+    counts = Counter(item.delivery.standing.progress for item in trace.deliveries)
+    steps = [(count, PROGRESS[progress]) for progress, count in sorted(counts.items(), key=str) if progress is not None]
+    if steps:
+        vi += f" Nghiệp vụ: {', '.join(f'{count} {texts[0]}' for count, texts in steps)}."
+        en += f" Business status: {', '.join(f'{count} {texts[1]}' for count, texts in steps)}."
+    said = [(item, diagnose_delivery(item, now)) for item in trace.deliveries]
+    waiting = sorted(((item, each) for item, each in said if each.acts != "nobody"), key=lambda pair: pair[1].acts)
+    if not waiting:
+        return Diagnosis(vi, en, "nobody")
+    _, first = waiting[-1]  # the sender's turn comes before that of a recipient
+    return Diagnosis(f"{vi} {first.vi}", f"{en} {first.en}", first.acts)
 
 
 _URGENCY_OF_STATE: Final = ("dead", "expired", "held", "pending", "routed", "received")

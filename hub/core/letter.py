@@ -1,4 +1,4 @@
-"""What the hub itself sends: its signed notices, and the receipts that it passes on unchanged."""
+"""What the hub itself sends: its signed notices, and the receipts and statuses that it passes on unchanged."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Letter:
 
     Attributes:
         object_id: Its identity.
-        typ: `truc.notice.v1` or `truc.receipt.v1`.
+        typ: `truc.notice.v1`, `truc.receipt.v1` or `truc.status.v1`.
         token: The signed bytes.
         from_: Who signed it.
         to: Who gets it.

@@ -1,4 +1,4 @@
-"""What becomes of a delivery after an attempt, an answer, a deadline: pure functions to a `Transition`.
+"""What becomes of a delivery after an attempt, an answer, a status, a deadline: pure functions to a `Transition`.
 
 Whether an attempt counts: one that ended without a word from the broker says nothing about the recipient, so it is
 repeated soon and costs no attempt. All others wait longer each time, up to a bound, and never beyond the lifetime
@@ -12,11 +12,13 @@ from datetime import datetime, timedelta
 from typing import Final, Literal, assert_never
 
 from hub.core.delivery import Delivery, Transition
-from hub.core.letter import LETTER_LIFETIME, Letter, write_notice
+from hub.core.ladder import ASKS_BACK, Standing, climb
+from hub.core.letter import LETTER_LIFETIME, Letter, notice_of, write_notice
 from hub.core.policy import Policy
-from hub.core.verdict import Answered, Park
+from hub.core.verdict import Answered, Park, Stated
+from schemas.addresses import submit_key
 from schemas.identifiers import DeliveryId
-from schemas.receipt import RECEIPT_TYP, Answer
+from schemas.receipt import RECEIPT_TYP, STATUS_TYP, Answer
 from schemas.refusal import Problem
 from schemas.signing import Signer
 
@@ -44,6 +46,47 @@ class ReceiptSettlement:
     transitions: tuple[Transition, ...]
     forward: Letter | None
     park: Park | None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusSettlement:
+    """What a status changes.
+
+    Attributes:
+        delivery: The delivery that it is about, as it was before; absent when there is none.
+        standing: Where that stands from now on; absent when the status comes too late or again.
+        forward: The status on its way to the other side.
+        park: The status put aside, because its agency has nothing to do with such a delivery.
+    """
+
+    delivery: Delivery | None = None
+    standing: Standing | None = None
+    forward: Letter | None = None
+    park: Park | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """How the receipts and statuses of one batch are settled: at one moment, by the same rules, in the hub's name."""
+
+    policy: Policy
+    signer: Signer
+    now: datetime
+
+    def receipt(self, answered: Answered, deliveries: Mapping[DeliveryId, Delivery]) -> ReceiptSettlement:
+        """Settle the deliveries that a receipt answers."""
+        return settle_receipt(answered, deliveries, self.policy, self.now)
+
+    def status(self, stated: Stated, deliveries: Mapping[DeliveryId, Delivery]) -> StatusSettlement:
+        """Settle the delivery that a status is about."""
+        return settle_status(stated, deliveries.get(stated.delivery_id), self.now)
+
+    def notice(self, park: Park) -> Letter | None:
+        """Tell who sent a status that it was put aside: a person set it. Receipts are made by machines."""
+        submission = park.submission
+        if submission.user is None or submission.routing_key != submit_key("status", submission.user):
+            return None
+        return notice_of(park, self.signer, self.now)
 
 
 def settle_attempt(delivery: Delivery, handover: Handover, policy: Policy, now: datetime) -> Transition:
@@ -119,6 +162,22 @@ def settle_receipt(
     return ReceiptSettlement(tuple(transitions), forward, park)
 
 
+def settle_status(stated: Stated, delivery: Delivery | None, now: datetime) -> StatusSettlement:
+    """Settle a status: of the recipient, or for 13 of the sender, of a document that one has sent to the other.
+
+    It may come before the receipt of the document, and never changes the state of the delivery itself.
+    """
+    status = stated.status
+    if delivery is None or not _may_state(stated, delivery):
+        problem = Problem("E411", "/document", status.document, status.document)
+        return StatusSettlement(park=Park(stated.submission, (problem,), stated.signer))
+    standing = climb(delivery.standing, status.status)
+    if standing is None:
+        return StatusSettlement(delivery)
+    forward = Letter(stated.status_id, STATUS_TYP, stated.token, status.from_, status.to, now + LETTER_LIFETIME)
+    return StatusSettlement(delivery, standing, forward)
+
+
 def retry_at(delivery: Delivery, attempts: int, policy: Policy, now: datetime) -> datetime:
     """Say when to try again: doubling waits with jitter, at most at the end of the lifetime.
 
@@ -143,6 +202,12 @@ def _may_answer(answered: Answered, delivery: Delivery) -> bool:
         and delivery.recipient == receipt.from_
         and (receipt.to is None or receipt.to == delivery.sender)
     )
+
+
+def _may_state(stated: Stated, delivery: Delivery) -> bool:
+    status = stated.status
+    sender, recipient = (status.from_, status.to) if status.status == ASKS_BACK else (status.to, status.from_)
+    return delivery.wants_receipt and (delivery.sender, delivery.recipient) == (sender, recipient)
 
 
 def _settle_answer(delivery: Delivery, answer: Answer, policy: Policy, now: datetime) -> Transition | None:

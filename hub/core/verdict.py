@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
+from hub.core.ladder import ASKS_BACK
 from hub.core.submission import Submission
 from schemas.addresses import Tier
 from schemas.checks.address import Addressee
 from schemas.envelope import Envelope
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId, delivery_id_of
-from schemas.receipt import Receipt
+from schemas.receipt import Receipt, Status
 from schemas.refusal import Problem
 
 
@@ -74,6 +75,25 @@ class Park:
 
 
 @dataclass(frozen=True, slots=True)
+class Objection:
+    """What only the ledger can know against a document that the checks have accepted; it is not written.
+
+    Attributes:
+        accept: The verdict of the checks.
+        problems: What the ledger has found.
+    """
+
+    accept: Accept
+    problems: tuple[Problem, ...]
+
+
+def conflict(accept: Accept) -> Objection:
+    """Object to a document whose sender has used its id before for other bytes."""
+    envelope_id = accept.envelope.id
+    return Objection(accept, (Problem("E603", "/id", envelope_id, envelope_id),))
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """A receipt whose signer is proven to be, or to speak for, the recipient it names.
 
@@ -92,5 +112,30 @@ class Answered:
     submission: Submission
 
 
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """A status whose signer is proven to be, or to speak for, the agency it is from.
+
+    Attributes:
+        status_id: Identity of the status.
+        token: The signed bytes, which go on to the other side of the delivery.
+        status: What they say.
+        signer: Whose key it was.
+        submission: The arrival.
+    """
+
+    status_id: DocumentId
+    token: bytes
+    status: Status
+    signer: AgencyCode
+    submission: Submission
+
+    @property
+    def delivery_id(self) -> DeliveryId:
+        """Id of the delivery that it is about, if there is one."""
+        recipient = self.status.to if self.status.status == ASKS_BACK else self.status.from_
+        return delivery_id_of(self.status.document, recipient)
+
+
 Verdict = Accept | Refuse | Park
-ReceiptVerdict = Answered | Park
+AnswerVerdict = Answered | Stated | Park

@@ -125,6 +125,49 @@ RULES: Final[Mapping[str, str]] = {
         ) AS answered ON receipt = encode(receipt_id, 'hex')
         WHERE receipt IS NULL AND NOT EXISTS (SELECT FROM parked WHERE claimed_id = receipt_id)
     """,
+    "every status has moved its delivery or come too late, once, or was put aside": """
+        SELECT encode(status_id, 'hex') AS id
+        FROM statuses
+        LEFT JOIN (
+            SELECT detail ->> 'status' AS noted_id, count(*) AS times, min(delivery_id::text) AS delivery_id
+            FROM ledger
+            WHERE event IN ('status.moved', 'status.late')
+            GROUP BY detail ->> 'status'
+        ) AS noted ON noted_id = encode(status_id, 'hex')
+        WHERE times <> 1 OR noted.delivery_id <> statuses.delivery_id::text
+            OR times IS NULL AND NOT EXISTS (SELECT FROM parked WHERE claimed_id = status_id)
+    """,
+    "every status that moved a delivery went on once, and no other did": """
+        SELECT status AS id
+        FROM (SELECT detail ->> 'status' AS status, 1 AS move FROM ledger WHERE event = 'status.moved') AS moved
+        FULL JOIN (
+            SELECT encode(object_id, 'hex') AS status, 1 AS letter FROM deliveries WHERE typ = 'truc.status.v1'
+        ) AS forwarded USING (status)
+        GROUP BY status
+        HAVING count(move) <> 1 OR count(letter) <> 1
+    """,
+    "every delivery stands where its last status has left it": """
+        SELECT delivery_id::text AS id
+        FROM deliveries
+        LEFT JOIN documents ON document_id = object_id
+        LEFT JOIN (
+            SELECT DISTINCT ON (delivery_id) delivery_id, detail
+            FROM ledger
+            WHERE event = 'status.moved'
+            ORDER BY delivery_id, event_id DESC
+        ) AS last USING (delivery_id)
+        WHERE progress IS DISTINCT FROM detail ->> 'progress'
+            OR request IS DISTINCT FROM
+                CASE WHEN detail IS NULL AND action <> 'new' THEN 'asked' ELSE detail ->> 'request' END
+    """,
+    "every reference names a document of the same sender": """
+        SELECT DISTINCT encode(document_id, 'hex') AS id
+        FROM documents
+        CROSS JOIN LATERAL unnest(refs) AS ref
+        WHERE NOT EXISTS (
+            SELECT FROM documents AS earlier WHERE earlier.document_id = ref AND earlier.sender = documents.sender
+        )
+    """,
     "every notice of a refusal has a delivery": """
         SELECT encode(document_id, 'hex') AS id
         FROM refusals

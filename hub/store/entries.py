@@ -12,7 +12,9 @@ from typing import Any, Final
 import asyncpg
 
 from hub.core.delivery import Delivery, Transition
+from hub.core.ladder import Standing, first_standing
 from hub.core.letter import Letter
+from hub.core.policy import Pace
 from hub.core.verdict import Accept
 from hub.store.pool import Connection
 from schemas.envelope import ENVELOPE_TYP, URGENCIES
@@ -34,6 +36,7 @@ class Entries:
     _events: list[tuple[Any, ...]] = field(default_factory=list)
     _deliveries: list[tuple[Any, ...]] = field(default_factory=list)
     _changes: dict[DeliveryId, tuple[str, Transition]] = field(default_factory=dict)
+    _standings: dict[DeliveryId, Standing] = field(default_factory=dict)
 
     def event(
         self,
@@ -66,15 +69,18 @@ class Entries:
                 None,
                 0,
                 letter.expires_at,
+                self.now,
+                None,
             )
         )
 
-    def deliver(self, accept: Accept) -> None:
-        """Note a document and one pending delivery for each addressee."""
+    def deliver(self, accept: Accept, pace: Pace) -> None:
+        """Note a document and one pending delivery for each addressee; very many go out at a pace."""
         self.keep(accept.document_id, ENVELOPE_TYP, accept.token)
         object_id, envelope = to_bytes(accept.document_id), accept.envelope
         urgency = URGENCIES.index(envelope.doc.urgency)
         expires_at = to_datetime(envelope.expires)
+        request = first_standing(envelope.action).request
         self._deliveries.extend(
             (
                 accept.delivery_id(addressee),
@@ -85,8 +91,10 @@ class Entries:
                 addressee.tier,
                 urgency,
                 expires_at,
+                pace.first_attempt_at(index, self.now, expires_at),
+                request,
             )
-            for addressee in accept.addressees
+            for index, addressee in enumerate(accept.addressees)
         )
 
     def change(self, transition: Transition, actor: str, **facts: Any) -> Delivery:
@@ -115,9 +123,17 @@ class Entries:
             self.post(transition.letter)
         return replace(before, state=transition.state, attempts=transition.attempts)
 
+    def stand(self, delivery: Delivery, standing: Standing) -> Delivery:
+        """Note where the recipient's office stands with a locked delivery; returns the delivery as it is then."""
+        self._standings[delivery.delivery_id] = standing
+        return replace(delivery, standing=standing)
+
     async def write(self, connection: Connection) -> None:
         """Write everything that was noted."""
         await self._write_changes(connection)
+        if self._standings:
+            rows = ((key, item.progress, item.request) for key, item in self._standings.items())
+            await connection.execute(_CHANGE_STANDINGS, *columns(rows), self.now)
         if self._objects:
             await connection.execute(_ADD_OBJECTS, *columns(row for _, row in sorted(self._objects.items())))
         if self._deliveries:
@@ -158,13 +174,18 @@ ON CONFLICT DO NOTHING
 # What is owed to recipients from now on.
 _ADD_DELIVERIES: Final = """
 INSERT INTO deliveries (
-    delivery_id, object_id, typ, sender, recipient, recipient_tier, urgency, expires_at,
-    state, created_at, changed_at, next_attempt_at
+    delivery_id, object_id, typ, sender, recipient, recipient_tier, urgency, expires_at, next_attempt_at, request,
+    state, created_at, changed_at
 )
-SELECT delivery_id, object_id, typ, sender, recipient, recipient_tier, urgency, expires_at, 'pending', $9, $9, $9
+SELECT
+    delivery_id, object_id, typ, sender, recipient, recipient_tier, urgency, expires_at, next_attempt_at, request,
+    'pending', $11, $11
 FROM unnest(
-    $1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::smallint[], $8::timestamptz[]
-) AS incoming (delivery_id, object_id, typ, sender, recipient, recipient_tier, urgency, expires_at)
+    $1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::smallint[], $8::timestamptz[],
+    $9::timestamptz[], $10::text[]
+) AS incoming (
+    delivery_id, object_id, typ, sender, recipient, recipient_tier, urgency, expires_at, next_attempt_at, request
+)
 ON CONFLICT DO NOTHING
 """
 
@@ -179,6 +200,14 @@ FROM unnest(
 WHERE delivery.delivery_id = change.delivery_id AND delivery.state = change.read_as
 """
 
+# Where the recipients' offices stand; the rows are locked, and no other statement changes these columns.
+_CHANGE_STANDINGS: Final = """
+UPDATE deliveries AS delivery
+SET progress = change.progress, request = change.request, standing_since = $4
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS change (delivery_id, progress, request)
+WHERE delivery.delivery_id = change.delivery_id
+"""
+
 # Who, when, what, why.
 _ADD_EVENTS: Final = """
 INSERT INTO ledger (event, actor, document_id, delivery_id, code, state, detail, at)
@@ -191,7 +220,9 @@ FROM unnest(
 # Tells the dispatchers that there is something to do; sent with the commit, once for each transaction.
 _RING: Final = "SELECT pg_notify($1, '')"
 
-DELIVERY_COLUMNS: Final = "delivery_id, object_id, typ, sender, recipient, state, attempts, expires_at"
+DELIVERY_COLUMNS: Final = (
+    "delivery_id, object_id, typ, sender, recipient, state, attempts, expires_at, progress, request"
+)
 
 
 def delivery_of(row: asyncpg.Record) -> Delivery:
@@ -205,6 +236,7 @@ def delivery_of(row: asyncpg.Record) -> Delivery:
         state=row["state"],
         attempts=row["attempts"],
         expires_at=row["expires_at"],
+        standing=Standing(row["progress"], row["request"]),
     )
 
 

@@ -1,10 +1,10 @@
-"""Writes what was decided: documents taken over, receipts, returns, deadlines.
+"""Writes what was decided: documents taken over, receipts, statuses, returns, deadlines.
 
 Every method is one transaction with a fixed number of statements, whatever the size of its batch. An insert that finds
 its key taken returns no row, and nothing that follows from it is written: that is all that makes repetitions harmless.
 
-Locks are taken in one order everywhere: documents, refusals, parked submissions and receipts by their keys, then
-deliveries by their ids.
+Locks are taken in one order everywhere: documents, refusals, parked submissions, receipts and statuses by their keys,
+then deliveries by their ids.
 """
 
 import asyncio
@@ -19,14 +19,16 @@ import asyncpg
 
 from hub.core.delivery import Delivery, Transition
 from hub.core.letter import Decision, Letter
-from hub.core.settlement import ReceiptSettlement
+from hub.core.policy import Pace
+from hub.core.reference import check_references
+from hub.core.settlement import ReceiptSettlement, Settling, StatusSettlement
 from hub.core.submission import Submission
-from hub.core.verdict import Accept, Answered, Park, ReceiptVerdict, Refuse
+from hub.core.verdict import Accept, Answered, AnswerVerdict, Objection, Park, Refuse, Stated, conflict
 from hub.store.entries import DELIVERY_COLUMNS, Entries, columns, delivery_of, lock_deliveries, to_bytes, to_datetime
 from hub.store.pool import Connection, Pool
 from schemas.envelope import URGENCIES
-from schemas.identifiers import DeliveryId, DocumentId
-from schemas.receipt import RECEIPT_TYP
+from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
+from schemas.receipt import RECEIPT_TYP, STATUS_TYP
 from schemas.refusal import Problem
 from schemas.signing import MAX_TOKEN_BYTES, identity
 
@@ -46,18 +48,20 @@ class PostgresLedger:
     Args:
         pool: Where to write.
         batch_size: Most deliveries that one turn of reconciling settles.
+        pace: How fast one document goes out to very many recipients.
     """
 
-    def __init__(self, pool: Pool, *, batch_size: int = 250) -> None:
+    def __init__(self, pool: Pool, *, batch_size: int = 250, pace: Pace | None = None) -> None:
         self._pool = pool
+        self._pace = pace or Pace()
         self._batch_size = batch_size
 
-    async def record(self, decisions: Sequence[Decision], now: datetime) -> Sequence[Accept]:
+    async def record(self, decisions: Sequence[Decision], now: datetime) -> Sequence[Objection]:
         """Write a batch of verdicts; what is known already changes nothing.
 
         Returns:
-            The documents that were not written because their sender used the id before for other bytes, here or
-            earlier in the batch.
+            The documents that were not written: their sender used the id before for other bytes, here or earlier in
+            the batch, or has not sent what they refer to; the batch itself does not count for that.
 
         Raises:
             Unavailable: When the database does not answer; the batch may or may not be written, and comes again.
@@ -78,38 +82,44 @@ class PostgresLedger:
                     assert_never(decision.verdict)
         entries = Entries(now)
         async with self._pool.transaction() as connection:
-            conflicts = await _accept(connection, accepts, entries)
+            objections = await _accept(connection, accepts, self._pace, entries)
             await _refuse(connection, refusals, entries)
             await _park(connection, parked, "intake", entries)
             await entries.write(connection)
-        return conflicts
+        return objections
 
-    async def record_receipts(
-        self,
-        verdicts: Sequence[ReceiptVerdict],
-        settle: Callable[[Answered, Mapping[DeliveryId, Delivery]], ReceiptSettlement],
-        now: datetime,
-    ) -> None:
-        """Write a batch of receipts; one that is known already changes nothing.
+    async def record_answers(self, verdicts: Sequence[AnswerVerdict], settling: Settling, now: datetime) -> None:
+        """Write a batch of receipts and statuses; one that is known already changes nothing.
 
         Raises:
             Unavailable: When the database does not answer; the batch may or may not be written, and comes again.
             Unstorable: When the database cannot hold a value; nothing of the batch is written.
         """
-        parked: list[PutAside] = [(verdict, None) for verdict in verdicts if isinstance(verdict, Park)]
+        parked = [verdict for verdict in verdicts if isinstance(verdict, Park)]
         entries = Entries(now)
         async with self._pool.transaction() as connection:
-            new = await _add_receipts(connection, [item for item in verdicts if isinstance(item, Answered)], entries)
-            answers = [answer.delivery_id for answered in new for answer in answered.receipt.answers]
-            deliveries = await lock_deliveries(connection, answers)
-            for answered in new:
-                settlement = settle(answered, deliveries)
-                deliveries |= _answer(answered, settlement, deliveries, entries)
+            receipts = await _add_receipts(
+                connection, [item for item in verdicts if isinstance(item, Answered)], entries
+            )
+            statuses = await _add_statuses(connection, [item for item in verdicts if isinstance(item, Stated)], entries)
+            answered_ids = [answer.delivery_id for answered in receipts for answer in answered.receipt.answers]
+            stated_ids = [stated.delivery_id for stated in statuses]
+            deliveries = await lock_deliveries(connection, [*answered_ids, *stated_ids])
+            settlements: list[ReceiptSettlement | StatusSettlement] = []
+            for answered in receipts:
+                receipt_settlement = settling.receipt(answered, deliveries)
+                settlements.append(receipt_settlement)
+                deliveries |= _answer(answered, receipt_settlement, deliveries, entries)
+            for stated in statuses:
+                status_settlement = settling.status(stated, deliveries)
+                settlements.append(status_settlement)
+                deliveries |= _state(stated, status_settlement, entries)
+            for settlement in settlements:
                 if settlement.forward is not None:
                     entries.post(settlement.forward)
                 if settlement.park is not None:
-                    parked.append((settlement.park, None))
-            await _park(connection, parked, "receipts", entries)
+                    parked.append(settlement.park)
+            await _park(connection, [(park, settling.notice(park)) for park in parked], "receipts", entries)
             await entries.write(connection)
 
     async def record_returns(
@@ -179,10 +189,11 @@ RETURNING document_id
 """
 
 
-async def _accept(connection: Connection, accepts: Sequence[Accept], entries: Entries) -> list[Accept]:
-    """Take documents over; returns the conflicts."""
+async def _accept(connection: Connection, accepts: Sequence[Accept], pace: Pace, entries: Entries) -> list[Objection]:
+    """Take documents over; returns those that cannot be."""
+    accepts, objections = await _with_known_references(connection, accepts)
     if not accepts:
-        return []
+        return objections
     # The first in the batch stands for its id; the others are repetitions of it, or conflicts.
     first = {(accept.envelope.from_, accept.envelope.id): accept for accept in reversed(accepts)}
     rows = await connection.fetch(_ADD_DOCUMENTS, *columns(map(_document_row, first.values())), entries.now)
@@ -193,7 +204,7 @@ async def _accept(connection: Connection, accepts: Sequence[Accept], entries: En
             rest.append(accept)
             continue
         new.remove(accept.document_id)
-        entries.deliver(accept)
+        entries.deliver(accept, pace)
         entries.event(
             "document.accepted",
             "intake",
@@ -207,7 +218,30 @@ async def _accept(connection: Connection, accepts: Sequence[Accept], entries: En
     for accept in rest:
         if accept.document_id in known and not accept.redelivered:
             _note_duplicate(accept.document_id, entries)
-    return [accept for accept in rest if accept.document_id not in known]
+    return objections + [conflict(accept) for accept in rest if accept.document_id not in known]
+
+
+# Which of these documents the hub has taken over, and from whom.
+_SENDERS: Final = "SELECT document_id, sender FROM documents WHERE document_id = ANY($1::bytea[])"
+
+
+async def _with_known_references(
+    connection: Connection, accepts: Sequence[Accept]
+) -> tuple[list[Accept], list[Objection]]:
+    """Part the documents that refer to what their sender has not sent from the others; most refer to nothing."""
+    wanted = {ref for accept in accepts for ref in accept.envelope.ref}
+    if not wanted:
+        return list(accepts), []
+    rows = await connection.fetch(_SENDERS, [to_bytes(ref) for ref in sorted(wanted)])
+    senders = {_document_id(row): AgencyCode(row["sender"]) for row in rows}
+    known, objections = [], []
+    for accept in accepts:
+        problems = check_references(accept.envelope, senders)
+        if problems:
+            objections.append(Objection(accept, problems))
+        else:
+            known.append(accept)
+    return known, objections
 
 
 def _document_row(accept: Accept) -> tuple[object, ...]:
@@ -459,6 +493,58 @@ def _answer(
             detail={"receipt": receipt_id, "outcome": answer.outcome},
         )
     return changed
+
+
+# Statuses that did not come before.
+_ADD_STATUSES: Final = """
+INSERT INTO statuses (status_id, delivery_id, agency, status, said_at, arrived_at)
+SELECT status_id, delivery_id, agency, status, said_at, $6
+FROM unnest($1::bytea[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[])
+    AS incoming (status_id, delivery_id, agency, status, said_at)
+ORDER BY status_id
+ON CONFLICT DO NOTHING
+RETURNING status_id
+"""
+
+
+async def _add_statuses(connection: Connection, stated: Sequence[Stated], entries: Entries) -> list[Stated]:
+    """Write statuses; returns those that are new, in their order."""
+    if not stated:
+        return []
+    first = {item.status_id: item for item in reversed(stated)}
+    rows = [
+        (to_bytes(item.status_id), item.delivery_id, item.status.from_, item.status.status, to_datetime(item.status.at))
+        for item in first.values()
+    ]
+    new = {row["status_id"].hex() for row in await connection.fetch(_ADD_STATUSES, *columns(rows), entries.now)}
+    fresh = [item for item in reversed(first.values()) if item.status_id in new]
+    for item in fresh:
+        entries.keep(item.status_id, STATUS_TYP, item.token)
+    return fresh
+
+
+def _state(stated: Stated, settlement: StatusSettlement, entries: Entries) -> dict[DeliveryId, Delivery]:
+    """Note what a status changes, or that it came too late; returns the changed delivery."""
+    delivery, standing, status = settlement.delivery, settlement.standing, stated.status
+    if delivery is None:
+        return {}
+    stands = standing or delivery.standing
+    facts = {
+        "status": stated.status_id,
+        "said": status.status,
+        "said_at": status.at,
+        "reason": status.detail,
+        "progress": stands.progress,
+        "request": stands.request,
+    }
+    entries.event(
+        "status.late" if standing is None else "status.moved",
+        stated.signer,
+        object_id=delivery.object_id,
+        delivery_id=delivery.delivery_id,
+        detail={name: value for name, value in facts.items() if value is not None},
+    )
+    return {} if standing is None else {delivery.delivery_id: entries.stand(delivery, standing)}
 
 
 # Routed deliveries whose receipt is overdue.

@@ -8,7 +8,15 @@ from uuid import UUID
 
 import asyncpg
 
-from hub.core.diagnosis import DeliveryTrace, DocumentTrace, ParkedTrace, RefusalTrace, TraceEvent
+from hub.core.diagnosis import (
+    DeliveryTrace,
+    DocumentTrace,
+    Link,
+    LinkAnswer,
+    ParkedTrace,
+    RefusalTrace,
+    TraceEvent,
+)
 from hub.store.entries import DELIVERY_COLUMNS, delivery_of
 from hub.store.pool import Connection, Pool
 from schemas.identifiers import AgencyCode, DocumentId
@@ -17,6 +25,9 @@ Finding = DocumentTrace | RefusalTrace | ParkedTrace
 
 MAX_FOUND: Final = 20
 """Of each kind; the newest."""
+
+MAX_LINKED: Final = 50
+"""Other documents of a chain, the nearest; and answers to each of them."""
 
 _IDENTITY: Final = re.compile(r"[0-9a-f]{8,64}")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -69,7 +80,8 @@ UNION
 """  # noqa: S608 - a constant
 
 _DOCUMENTS: Final = """
-SELECT document_id, envelope_id, sender, via, printed_number, kind, subject, action, accepted_at, expires_at
+SELECT
+    document_id, envelope_id, sender, via, printed_number, kind, subject, action, refs, issued_on, accepted_at, expires_at
 FROM documents
 WHERE document_id = ANY($1::bytea[])
 ORDER BY accepted_at DESC, document_id
@@ -78,7 +90,7 @@ LIMIT $2
 
 # The deliveries of documents, each with the name that the recipient has today.
 _DELIVERIES: Final = f"""
-SELECT {DELIVERY_COLUMNS}, delivery.code, changed_at, next_attempt_at, receipt_due_at,
+SELECT {DELIVERY_COLUMNS}, delivery.code, changed_at, next_attempt_at, receipt_due_at, standing_since,
     coalesce(agency.name, '') AS recipient_name
 FROM deliveries AS delivery
 LEFT JOIN LATERAL (
@@ -112,7 +124,81 @@ async def trace_documents(connection: Connection, ids: Sequence[bytes]) -> list[
     deliveries: Mapping[bytes, list[DeliveryTrace]] = defaultdict(list)
     for row in await connection.fetch(_DELIVERIES, known):
         deliveries[row["object_id"]].append(_delivery_of(row, events[row["delivery_id"]]))
-    return [_document_of(row, deliveries[row["document_id"]], events[row["document_id"]]) for row in documents]
+    chains = await _chains(connection, known)
+    return [
+        _document_of(row, deliveries[row["document_id"]], events[row["document_id"]], chains[row["document_id"]])
+        for row in documents
+    ]
+
+
+# The other documents of each chain, followed both ways: to what a document refers to, and to what refers to it. A
+# recursion that is read no further than its limit goes no further, so the nearest are found first.
+_CHAINS: Final = f"""
+SELECT root, document_id, action, refs, printed_number, accepted_at, recipients
+FROM unnest($1::bytea[]) AS root
+CROSS JOIN LATERAL (
+    WITH RECURSIVE chain (document_id) AS (
+        VALUES (root)
+        UNION
+        SELECT linked.document_id
+        FROM chain
+        CROSS JOIN LATERAL (
+            SELECT unnest(refs) AS document_id FROM documents WHERE documents.document_id = chain.document_id
+            UNION ALL
+            (
+                SELECT document_id FROM documents
+                WHERE refs @> ARRAY[chain.document_id] AND refs <> '{{}}'
+                LIMIT {MAX_LINKED}
+            )
+        ) AS linked
+    )
+    SELECT document_id FROM chain LIMIT {MAX_LINKED + 1}
+) AS chain
+JOIN documents USING (document_id)
+WHERE document_id <> root
+ORDER BY root, accepted_at, document_id
+"""  # noqa: S608 - constants only
+
+# What the recipients of these documents have answered; who has not, comes first.
+_ANSWERS: Final = f"""
+SELECT asking, recipient, request, standing_since
+FROM unnest($1::bytea[]) AS asking
+CROSS JOIN LATERAL (
+    SELECT recipient, request, standing_since
+    FROM deliveries
+    WHERE object_id = asking
+    ORDER BY request IS DISTINCT FROM 'asked', recipient
+    LIMIT {MAX_LINKED}
+) AS answer
+"""  # noqa: S608 - constants only
+
+
+async def _chains(connection: Connection, ids: Sequence[bytes]) -> Mapping[bytes, list[Link]]:
+    rows = await connection.fetch(_CHAINS, ids)
+    asking = sorted({row["document_id"] for row in rows if row["action"] != "new"})
+    answers: Mapping[bytes, list[LinkAnswer]] = defaultdict(list)
+    for row in await connection.fetch(_ANSWERS, asking):
+        answers[row["asking"]].append(LinkAnswer(AgencyCode(row["recipient"]), row["request"], row["standing_since"]))
+    chains: Mapping[bytes, list[Link]] = defaultdict(list)
+    for row in rows:
+        chains[row["root"]].append(_link_of(row, answers[row["document_id"]]))
+    return chains
+
+
+def _link_of(row: asyncpg.Record, answers: Sequence[LinkAnswer]) -> Link:
+    return Link(
+        document_id=DocumentId(row["document_id"].hex()),
+        action=row["action"],
+        refs=_ids(row["refs"]),
+        printed_number=row["printed_number"],
+        accepted_at=row["accepted_at"],
+        recipients=row["recipients"],
+        answers=tuple(answers),
+    )
+
+
+def _ids(values: Sequence[bytes]) -> tuple[DocumentId, ...]:
+    return tuple(DocumentId(value.hex()) for value in values)
 
 
 def event_of(row: asyncpg.Record) -> TraceEvent:
@@ -129,11 +215,19 @@ def _delivery_of(row: asyncpg.Record, events: Sequence[TraceEvent]) -> DeliveryT
         next_attempt_at=row["next_attempt_at"],
         receipt_due_at=row["receipt_due_at"],
         events=tuple(events),
+        standing_since=row["standing_since"],
+        reason=_reason(events),
     )
 
 
+def _reason(events: Sequence[TraceEvent]) -> str | None:
+    """Give the words of the last status that says no, unless something has followed it."""
+    moves = [event.detail for event in events if event.event == "status.moved"]
+    return moves[-1].get("reason") if moves and moves[-1]["said"] in ("02", "16") else None
+
+
 def _document_of(
-    row: asyncpg.Record, deliveries: Sequence[DeliveryTrace], events: Sequence[TraceEvent]
+    row: asyncpg.Record, deliveries: Sequence[DeliveryTrace], events: Sequence[TraceEvent], chain: Sequence[Link]
 ) -> DocumentTrace:
     return DocumentTrace(
         document_id=DocumentId(row["document_id"].hex()),
@@ -148,6 +242,9 @@ def _document_of(
         expires_at=row["expires_at"],
         deliveries=tuple(deliveries),
         events=tuple(events),
+        issued_on=row["issued_on"],
+        refs=_ids(row["refs"]),
+        chain=tuple(chain),
     )
 
 

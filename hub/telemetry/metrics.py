@@ -13,6 +13,9 @@ HANDOVERS: Final = Counter(
     "truc_handovers_total", "Attempts to hand a delivery to the broker, by outcome.", ["outcome"], registry=REGISTRY
 )
 ANSWERS: Final = Counter("truc_answers_total", "Answers in receipts, by outcome.", ["outcome"], registry=REGISTRY)
+STATUSES: Final = Counter(
+    "truc_statuses_total", "Business statuses that agencies have set, by code.", ["status"], registry=REGISTRY
+)
 RESETTLED: Final = Counter(
     "truc_deadlines_total", "Deliveries settled because a deadline passed.", ["deadline"], registry=REGISTRY
 )

@@ -7,7 +7,7 @@ import structlog
 
 from hub.core.delivery import Delivery, Transition
 from hub.core.settlement import Handover
-from hub.core.verdict import Accept, Answered, Park, ReceiptVerdict, Refuse, Verdict
+from hub.core.verdict import Accept, Answered, AnswerVerdict, Park, Refuse, Stated, Verdict
 from hub.telemetry import metrics
 
 log = structlog.get_logger("truc")
@@ -25,13 +25,15 @@ def verdicts(decided: Sequence[Verdict]) -> None:
                 _parked(verdict)
 
 
-def receipt_verdicts(decided: Sequence[ReceiptVerdict]) -> None:
-    """Tell what recipients answered."""
+def answers(decided: Sequence[AnswerVerdict]) -> None:
+    """Tell what came back in receipts and statuses."""
     for verdict in decided:
         match verdict:
             case Answered():
                 for outcome, count in Counter(answer.outcome for answer in verdict.receipt.answers).items():
                     metrics.ANSWERS.labels(outcome).inc(count)
+            case Stated():
+                metrics.STATUSES.labels(verdict.status.status).inc()
             case Park():
                 _parked(verdict)
 

@@ -5,18 +5,21 @@ What a real broker and database keep when a process dies is kept here; what they
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from hub.core.delivery import Delivery, Due, Posting, Transition
+from hub.core.ladder import first_standing
 from hub.core.letter import Decision, Letter
-from hub.core.settlement import Handover, ReceiptSettlement
+from hub.core.policy import Pace
+from hub.core.reference import check_references
+from hub.core.settlement import Handover, Settling, StatusSettlement
 from hub.core.submission import Submission
 from hub.core.trouble import Unavailable
-from hub.core.verdict import Accept, Answered, Park, Refuse
+from hub.core.verdict import Accept, Answered, AnswerVerdict, Objection, Park, Refuse, Stated, conflict
 from hub.reconcile import Deadline
 from hub.returns import Return
 from schemas.envelope import ENVELOPE_TYP, URGENCIES
@@ -186,11 +189,13 @@ class MemoryLedger:
     envelope_ids: dict[tuple[str, str], DocumentId] = field(default_factory=dict)
     rows: dict[DeliveryId, Row] = field(default_factory=dict)
     receipts: dict[DocumentId, Answered] = field(default_factory=dict)
+    statuses: dict[DocumentId, Stated] = field(default_factory=dict)
     refusals: dict[DocumentId, tuple[Refuse, DeliveryId | None]] = field(default_factory=dict)
     parked: dict[bytes, Park] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     claimed: set[DeliveryId] = field(default_factory=set)
     max_batch: int = 50
+    pace: Pace = field(default_factory=Pace)
     away: int = 0
 
     def _reach(self) -> None:
@@ -199,45 +204,36 @@ class MemoryLedger:
             self.away -= 1
             raise Unavailable("database", "restarting")
 
-    async def record(self, decisions: Sequence[Decision], now: datetime) -> list[Accept]:
+    async def record(self, decisions: Sequence[Decision], now: datetime) -> list[Objection]:
         self._reach()
-        conflicts = []
+        objections = []
+        known = {document_id: accept.envelope.from_ for document_id, accept in self.documents.items()}
         for decision in decisions:
             match decision.verdict:
                 case Accept() as accept:
-                    if not self._accept(accept, now):
-                        conflicts.append(accept)
+                    problems = check_references(accept.envelope, known)
+                    if problems:
+                        objections.append(Objection(accept, problems))
+                    elif not self._accept(accept, now):
+                        objections.append(conflict(accept))
                 case Refuse() as refuse:
                     self._refuse(refuse, decision.notice, now)
                 case Park() as park:
                     self._park(park, decision.notice, now)
-        return conflicts
+        return objections
 
-    async def record_receipts(
-        self,
-        verdicts: Sequence[Answered | Park],
-        settle: Callable[[Answered, Mapping[DeliveryId, Delivery]], ReceiptSettlement],
-        now: datetime,
-    ) -> None:
+    async def record_answers(self, verdicts: Sequence[AnswerVerdict], settling: Settling, now: datetime) -> None:
         self._reach()
         for verdict in verdicts:
-            if isinstance(verdict, Park):
-                self._park(verdict, None, now)
-                continue
-            if verdict.receipt_id in self.receipts:
-                continue
-            self.receipts[verdict.receipt_id] = verdict
-            asked = [answer.delivery_id for answer in verdict.receipt.answers]
-            held = {key: self.rows[key].delivery for key in asked if key in self.rows}
-            settlement = settle(verdict, held)
-            self._apply(settlement.transitions, now)
-            changed = {transition.delivery.delivery_id for transition in settlement.transitions}
-            late = [key for key in held if key not in changed and settlement.park is None]
-            self.events += [Event("receipt.late", held[key].object_id, key) for key in late]
-            if settlement.forward is not None:
-                self._post(settlement.forward, now)
-            if settlement.park is not None:
-                self._park(settlement.park, None, now)
+            match verdict:
+                case Park() as park:
+                    self._park(park, settling.notice(park), now)
+                case Answered() as answered if answered.receipt_id not in self.receipts:
+                    self.receipts[answered.receipt_id] = answered
+                    self._answer(answered, settling, now)
+                case Stated() as stated if stated.status_id not in self.statuses:
+                    self.statuses[stated.status_id] = stated
+                    self._state(settling.status(stated, self._held([stated.delivery_id])), settling, now)
 
     async def record_returns(
         self,
@@ -286,6 +282,33 @@ class MemoryLedger:
             self.claimed -= {item.delivery.delivery_id for item in claim.due}
         claim.commit()
 
+    def _held(self, ids: Sequence[DeliveryId]) -> dict[DeliveryId, Delivery]:
+        return {key: self.rows[key].delivery for key in ids if key in self.rows}
+
+    def _answer(self, answered: Answered, settling: Settling, now: datetime) -> None:
+        held = self._held([answer.delivery_id for answer in answered.receipt.answers])
+        settlement = settling.receipt(answered, held)
+        self._apply(settlement.transitions, now)
+        changed = {transition.delivery.delivery_id for transition in settlement.transitions}
+        late = [key for key in held if key not in changed and settlement.park is None]
+        self.events += [Event("receipt.late", held[key].object_id, key) for key in late]
+        if settlement.forward is not None:
+            self._post(settlement.forward, now)
+        if settlement.park is not None:
+            self._park(settlement.park, settling.notice(settlement.park), now)
+
+    def _state(self, settlement: StatusSettlement, settling: Settling, now: datetime) -> None:
+        delivery, standing = settlement.delivery, settlement.standing
+        if delivery is not None:
+            event = "status.late" if standing is None else "status.moved"
+            self.events.append(Event(event, delivery.object_id, delivery.delivery_id))
+        if delivery is not None and standing is not None:
+            self.rows[delivery.delivery_id].delivery = replace(delivery, standing=standing)
+        if settlement.forward is not None:
+            self._post(settlement.forward, now)
+        if settlement.park is not None:
+            self._park(settlement.park, settling.notice(settlement.park), now)
+
     def apply(self, transitions: Sequence[Transition], now: datetime) -> None:
         self._apply(transitions, now)
 
@@ -310,7 +333,7 @@ class MemoryLedger:
         self.envelope_ids[key] = accept.document_id
         self.documents[accept.document_id] = accept
         self.events.append(Event("document.accepted", accept.document_id))
-        for addressee in accept.addressees:
+        for index, addressee in enumerate(accept.addressees):
             delivery = Delivery(
                 delivery_id=accept.delivery_id(addressee),
                 object_id=accept.document_id,
@@ -320,9 +343,11 @@ class MemoryLedger:
                 state="pending",
                 attempts=0,
                 expires_at=datetime.fromtimestamp(envelope.expires, now.tzinfo),
+                standing=first_standing(envelope.action),
             )
             urgency = URGENCIES.index(envelope.doc.urgency)
-            self.rows[delivery.delivery_id] = Row(delivery, accept.token, urgency, next_attempt_at=now)
+            due_at = self.pace.first_attempt_at(index, now, delivery.expires_at)
+            self.rows[delivery.delivery_id] = Row(delivery, accept.token, urgency, next_attempt_at=due_at)
         return True
 
     def _refuse(self, refuse: Refuse, notice: Letter | None, now: datetime) -> None:

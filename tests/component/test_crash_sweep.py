@@ -18,13 +18,16 @@ import hub.receipts
 import hub.reconcile
 import hub.returns
 from hub.core.delivery import Posting
+from hub.core.ladder import Standing
 from hub.core.settlement import settle_attempt
 from hub.core.submission import Submission
 from hub.dispatch import Dispatch
 from hub.intake import Intake
 from schemas import addresses
 from schemas.addresses import tier_exchange
+from schemas.envelope import Envelope
 from schemas.identifiers import AgencyCode, DeliveryId, delivery_id_of
+from schemas.receipt import Status, StatusCode
 from tests.component.effects import Effects
 from tests.component.world import POLICY, RECIPIENTS, SENDER, World
 
@@ -136,8 +139,59 @@ async def database_away(world: World) -> None:
     assert set(world.states_of(document_id).values()) == {"received"}
 
 
+async def recalled(world: World) -> None:
+    """A document comes further with each recipient; it is recalled; one gives it back, one declines, one is silent."""
+    giving, declining, silent = RECIPIENTS
+
+    def statuses(recipient: AgencyCode, about: Envelope | Status) -> tuple[StatusCode, ...]:
+        if isinstance(about, Envelope) and about.action == "new":
+            return ("03", "01")  # the second one late
+        return {giving: ("15",), declining: ("16",), silent: ()}[recipient]
+
+    world.statuses = statuses
+    document_id = world.submit(world.token(world.envelope()), message_id="1")
+    await world.run_to_the_end()
+    assert set(world.standings_of(document_id).values()) == {Standing("03")}
+    recall = world.submit(world.token(world.envelope(action="revoke", ref=[document_id])), message_id="2")
+    await world.run_to_the_end()
+    assert world.standings_of(recall) == {
+        giving: Standing(None, "agreed"),
+        declining: Standing(None, "declined"),
+        silent: Standing(None, "asked"),
+    }
+    assert set(world.states_of(document_id).values()) == {"received"}
+
+
+async def recalled_at_once(world: World) -> None:
+    """A document and the one that recalls it come in one batch, and before a third that refers to nothing known."""
+    envelope = world.envelope()
+    document_id = world.submit(world.token(envelope), message_id="1")
+    recall = world.submit(world.token(world.envelope(action="revoke", ref=[document_id])), message_id="2")
+    refused = world.submit(world.token(world.envelope(action="revoke", ref=["ab" * 32])), message_id="3")
+    await world.run_to_the_end()
+    assert set(world.states_of(document_id).values()) == set(world.states_of(recall).values()) == {"received"}
+    assert not world.states_of(refused)
+    assert [refuse.problems[0].code for refuse, _ in world.ledger.refusals.values()] == ["E410"]
+
+
+async def asked_back(world: World) -> None:
+    """The sender asks one recipient for a document, which declines and goes on where it stood."""
+    asked = RECIPIENTS[0]
+    world.statuses = lambda _, about: ("03",) if isinstance(about, Envelope) else ("16", "06")
+    document_id = world.submit(world.token(world.envelope(to=[asked])))
+    await world.run_to_the_end()
+    world.ask_back(document_id, asked)
+    await world.run_to_the_end()
+    assert world.standings_of(document_id) == {asked: Standing("06", "declined")}
+    requests = [key for key in world.letters if key[0] == asked]
+    assert len(requests) == 1
+
+
 SCENARIOS = [
     database_away,
+    recalled,
+    recalled_at_once,
+    asked_back,
     three_recipients,
     mixed_batch,
     answers_that_fail_first,

@@ -5,7 +5,7 @@ What is durable (queues, ledger, each agency's guard) outlives a death; what the
 
 import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -13,6 +13,7 @@ from uuid import UUID
 
 from adapters.inbox_guard import HandedOver, InboxGuard
 from hub.core.delivery import STATES, Posting
+from hub.core.ladder import Standing
 from hub.core.policy import Policy
 from hub.core.settlement import Handover
 from hub.core.submission import Submission
@@ -27,7 +28,7 @@ from schemas.checks.directory import Directory, snapshot
 from schemas.directory_file import AgencyEntry, CertificateEntry, DirectoryFile
 from schemas.envelope import ENVELOPE_TYP, DocumentFacts, Envelope, Signer, new_envelope, read_envelope
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId, delivery_id_of, identity_of
-from schemas.receipt import RECEIPT_TYP, Answer, Outcome, Receipt
+from schemas.receipt import RECEIPT_TYP, STATUS_TYP, Answer, Outcome, Receipt, Status, StatusCode, read_status
 from schemas.signing import KeySigner, Verified, sign, verify
 from tests.component.effects import Effectful, Effects, ProcessDied
 from tests.component.memory import MemoryBroker, MemoryDeadInbox, MemoryInbox, MemoryLedger, MemoryOutbox
@@ -57,6 +58,8 @@ class World:
     Attributes:
         effects: Where a process dies.
         answers: What a recipient answers to a delivery, by recipient and number of the time; `received` by default.
+        statuses: What a recipient's office says about a document after its receipt, by recipient and envelope; nothing
+            by default. A letter with a request of the sender is answered in the same way.
         fate: What the broker does with a publish, instead of taking it.
         after_receiving: Something more that agencies do after each round.
         second_death_after: How many points after the first death the process dies again.
@@ -65,6 +68,7 @@ class World:
 
     effects: Effects
     answers: Callable[[AgencyCode, int], Outcome | None] = lambda _recipient, _time: "received"
+    statuses: Callable[[AgencyCode, Envelope | Status], Sequence[StatusCode]] = lambda _recipient, _about: ()
     fate: Callable[[Posting], Handover | None] = lambda _posting: None
     after_receiving: Callable[[], None] = lambda: None
     second_death_after: int | None = None
@@ -96,8 +100,10 @@ class World:
         file = DirectoryFile(agencies=tuple(agencies), certificates=tuple(certificates))
         self.directory = snapshot(file, epoch=1, as_of=self.now)
         self.broker.bind(addresses.SUBMIT, addresses.submit_key("document", SENDER), addresses.INTAKE)
+        self.broker.bind(addresses.SUBMIT, addresses.submit_key("status", SENDER), addresses.RECEIPTS)
         for recipient in RECIPIENTS:
             self.broker.bind(addresses.SUBMIT, addresses.submit_key("receipt", recipient), addresses.RECEIPTS)
+            self.broker.bind(addresses.SUBMIT, addresses.submit_key("status", recipient), addresses.RECEIPTS)
         self.broker.declare(addresses.DEAD)
         for agency in agencies:
             self.broker.bind(addresses.tier_exchange(agency.tier), agency.code, addresses.agency_queue(agency.code))
@@ -126,6 +132,23 @@ class World:
         self.unsent.append((addresses.SUBMIT, Submission(body, SENDER, key, message_id)))
         return identity_of(body[: body.rfind(b".")])
 
+    def ask_back(self, document_id: DocumentId, recipient: AgencyCode) -> None:
+        """Let the sender ask a recipient for a document, as soon as agencies submit."""
+        token = self._status(SENDER, recipient, document_id, "13")
+        key = addresses.submit_key("status", SENDER)
+        self.unsent.append((addresses.SUBMIT, Submission(token, SENDER, key)))
+
+    def _status(self, from_: AgencyCode, to: AgencyCode, document_id: DocumentId, code: StatusCode) -> bytes:
+        at = int(self.now.timestamp())
+        status = Status(from_=from_, to=to, document=document_id, status=code, at=at, detail="Lý do")
+        return sign(status.to_json(), typ=STATUS_TYP, signer=self.keys[from_], now_s=at)
+
+    def _state(self, code: AgencyCode, to: AgencyCode, document_id: DocumentId, about: Envelope | Status) -> None:
+        for status in self.statuses(code, about):
+            token = self._status(code, to, document_id, status)
+            self.broker.publish(addresses.SUBMIT, Submission(token, code, addresses.submit_key("status", code)))
+            self.effects.point("after agency.status")
+
     async def agencies_submit(self) -> int:
         """An agency publishes and waits for the confirm; when it dies before it has it, it submits again."""
         count = len(self.unsent)
@@ -152,9 +175,13 @@ class World:
     async def _receive(self, code: AgencyCode, guard: InboxGuard, body: bytes) -> None:
         self.effects.point("after agency.take")
         delivery_id = delivery_id_of(identity_of(body[: body.rfind(b".")]), code)
-        verified = verify(body, typ=ENVELOPE_TYP, keys=self.directory.keys, now_s=int(self.now.timestamp()))
-        if not isinstance(verified, Verified):
+        now_s = int(self.now.timestamp())
+        verified = verify(body, typ=(ENVELOPE_TYP, STATUS_TYP), keys=self.directory.keys, now_s=now_s)
+        if not isinstance(verified, Verified) or verified.typ == STATUS_TYP:
             self.letters[code, delivery_id] += 1
+            status = read_status(verified.payload) if isinstance(verified, Verified) else None
+            if isinstance(status, Status) and status.status == "13":
+                self._state(code, status.from_, status.document, status)
             return
         self.arrived[code, delivery_id] += 1
         outcome = self.answers(code, self.arrived[code, delivery_id])
@@ -174,6 +201,7 @@ class World:
         key = addresses.submit_key("receipt", code)
         self.broker.publish(addresses.SUBMIT, Submission(token, code, key))
         self.effects.point("after agency.receipt")
+        self._state(code, envelope.from_, verified.document_id, envelope)
 
     def close(self) -> None:
         """Let the guards' threads end."""
@@ -202,7 +230,7 @@ class World:
         return [
             self.intake(inbox, ledger, self, signer, self.policy, clock).turn,
             self.dispatch(ledger, outbox, self, self.policy, clock).turn,
-            self.receipts(answers, ledger, self, self.policy, clock).turn,
+            self.receipts(answers, ledger, self, signer, self.policy, clock).turn,
             Returns(dead, ledger, self.policy, clock).turn,
             Reconcile(ledger, signer, self.policy, clock).turn,
         ]
@@ -264,6 +292,13 @@ class World:
             if row.delivery.object_id == document_id
         }
 
+    def standings_of(self, document_id: DocumentId) -> dict[AgencyCode, Standing]:
+        return {
+            row.delivery.recipient: row.delivery.standing
+            for row in self.ledger.rows.values()
+            if row.delivery.object_id == document_id
+        }
+
     def check_the_books(self) -> None:
         """The conservation law, on every world at its end."""
         documents = [row.delivery for row in self.ledger.rows.values() if row.delivery.typ == ENVELOPE_TYP]
@@ -276,6 +311,13 @@ class World:
         for delivery in documents:
             if delivery.state == "received":
                 assert handed[delivery.recipient, delivery.delivery_id] == 1, "received, but never handed over"
+        moves = Counter(event.delivery_id for event in self.ledger.events if event.event == "status.moved")
+        passed_on = Counter(
+            stated.delivery_id
+            for status_id, stated in self.ledger.statuses.items()
+            if delivery_id_of(status_id, stated.status.to) in self.ledger.rows
+        )
+        assert moves == passed_on, "a status moved something and did not go on once, or the other way round"
         for code, delivery_id in self.arrived:
             assert delivery_id in self.ledger.rows, f"{code} got a delivery that the ledger does not know"
 

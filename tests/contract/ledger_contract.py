@@ -5,10 +5,13 @@ from datetime import timedelta
 import pytest
 
 from hub.core.delivery import Delivery, Transition
+from hub.core.ladder import Standing
+from hub.core.policy import Pace
 from hub.core.settlement import settle_attempt, settle_expired, settle_overdue, settle_returned
-from hub.core.verdict import Accept
+from hub.core.verdict import Accept, Objection, conflict
 from schemas.identifiers import DeliveryId
-from schemas.receipt import NOTICE_TYP, RECEIPT_TYP
+from schemas.receipt import NOTICE_TYP, RECEIPT_TYP, STATUS_TYP
+from schemas.refusal import Problem
 from tests import builders as a
 from tests.builders import NOW, POLICY, RECIPIENTS, SENDER
 from tests.contract.store import Event, Row, Store
@@ -25,6 +28,11 @@ def conflicting() -> tuple[Accept, Accept]:
     """Two documents under one id of their sender."""
     content = a.envelope()
     return a.accept(content), a.accept(content.model_copy(update={"expires": content.expires + 1}))
+
+
+def unknown(accept: Accept, *indices: int) -> Objection:
+    refs = accept.envelope.ref
+    return Objection(accept, tuple(Problem("E410", f"/ref/{index}", refs[index], refs[index]) for index in indices))
 
 
 async def route_everything(store: Store) -> None:
@@ -103,20 +111,58 @@ class IntakeContract:
         earlier, later = conflicting()
         await take_over(store, earlier)
         before = await store.rows()
-        assert await store.ledger.record([a.decided(later)], NOW) == [later]
+        assert await store.ledger.record([a.decided(later)], NOW) == [conflict(later)]
         assert await store.rows() == before
         assert await names(store) == ["document.accepted"]
 
     async def test_id_used_twice_in_one_batch_is_a_conflict_of_the_later(self, store: Store):
         earlier, later = conflicting()
-        assert await store.ledger.record([a.decided(earlier), a.decided(later)], NOW) == [later]
+        assert await store.ledger.record([a.decided(earlier), a.decided(later)], NOW) == [conflict(later)]
         assert {row.delivery.object_id for row in (await store.rows()).values()} == {earlier.document_id}
 
     async def test_known_document_behind_its_conflict_in_one_batch_is_a_duplicate(self, store: Store):
         known, other = conflicting()
         await take_over(store, known)
-        assert await store.ledger.record([a.decided(other), a.decided(known)], NOW) == [other]
+        assert await store.ledger.record([a.decided(other), a.decided(known)], NOW) == [conflict(other)]
         assert await names(store) == ["document.accepted", "document.duplicate"]
+
+    async def test_document_refers_to_what_its_sender_has_sent(self, store: Store):
+        earlier = a.accept()
+        await take_over(store, earlier)
+        later = a.accept(a.envelope(action="update", ref=[earlier.document_id]))
+        await take_over(store, later)
+        await take_over(store, a.accept(a.envelope(action="revoke", ref=[later.document_id])))
+        assert await names(store) == ["document.accepted"] * 3
+
+    async def test_reference_to_what_is_unknown_or_another_agencys_is_an_objection(self, store: Store):
+        own, foreign, never = a.accept(), a.accept(a.envelope(from_="H27")), a.accept()
+        await take_over(store, own, foreign)
+        refs = [own.document_id, foreign.document_id, never.document_id]
+        later = a.accept(a.envelope(action="replace", ref=refs))
+        other = a.accept()
+        assert await store.ledger.record([a.decided(later), a.decided(other)], NOW) == [unknown(later, 1, 2)]
+        assert {row.delivery.object_id for row in (await store.rows()).values()} == {
+            own.document_id,
+            foreign.document_id,
+            other.document_id,
+        }
+
+    async def test_reference_within_a_batch_is_an_objection_until_the_earlier_document_is_written(self, store: Store):
+        earlier = a.accept()
+        later = a.accept(a.envelope(action="revoke", ref=[earlier.document_id]))
+        assert await store.ledger.record([a.decided(earlier), a.decided(later)], NOW) == [unknown(later, 0)]
+        await take_over(store, later)
+
+    async def test_document_to_very_many_goes_out_at_a_pace(self, store: Store):
+        pace = Pace()
+        await take_over(store, a.broadcast(pace.at_once + int(pace.per_s) * 2))
+        due = sorted(row.next_attempt_at for row in (await store.rows()).values())
+        assert due[pace.at_once - 1] == NOW
+        assert due[pace.at_once] > NOW
+        assert due[-1] == NOW + timedelta(seconds=2)
+        store.max_batch = 10_000
+        async with store.deliveries.claim(NOW) as claim:
+            assert len(claim.due) == pace.at_once
 
     async def test_refusal_is_told_to_the_signer(self, store: Store):
         refuse = a.refuse()
@@ -200,7 +246,7 @@ class ReceiptsContract:
     async def test_received_settles_the_delivery_and_goes_on_to_the_sender(self, store: Store):
         accept, delivery_id = await routed(store)
         answered = a.receipt(delivery_id)
-        await store.ledger.record_receipts([answered], a.settle, NOW)
+        await store.ledger.record_answers([answered], a.settle, NOW)
         rows = await store.rows()
         assert rows[delivery_id].delivery.state == "received"
         assert rows[delivery_id].receipt_due_at is None
@@ -211,13 +257,13 @@ class ReceiptsContract:
     async def test_receipt_passed_on_is_the_very_token(self, store: Store):
         _, delivery_id = await routed(store)
         answered = a.receipt(delivery_id)
-        await store.ledger.record_receipts([answered], a.settle, NOW)
+        await store.ledger.record_answers([answered], a.settle, NOW)
         async with store.deliveries.claim(LATER) as claim:
             assert [due.token for due in claim.due] == [answered.token]
 
     async def test_failed_is_tried_again(self, store: Store):
         _, delivery_id = await routed(store)
-        await store.ledger.record_receipts([a.receipt(delivery_id, outcome="failed")], a.settle, NOW)
+        await store.ledger.record_answers([a.receipt(delivery_id, outcome="failed")], a.settle, NOW)
         row = (await store.rows())[delivery_id]
         assert (row.delivery.state, row.code) == ("pending", "E807")
         assert row.next_attempt_at is not None
@@ -225,30 +271,30 @@ class ReceiptsContract:
 
     async def test_refused_by_the_recipient_is_dead(self, store: Store):
         _, delivery_id = await routed(store)
-        await store.ledger.record_receipts([a.receipt(delivery_id, outcome="refused")], a.settle, NOW)
+        await store.ledger.record_answers([a.receipt(delivery_id, outcome="refused")], a.settle, NOW)
         row = (await store.rows())[delivery_id]
         assert (row.delivery.state, row.code) == ("dead", "E808")
 
     async def test_same_receipt_again_changes_nothing(self, store: Store):
         _, delivery_id = await routed(store)
         answered = a.receipt(delivery_id)
-        await store.ledger.record_receipts([answered, answered], a.settle, NOW)
+        await store.ledger.record_answers([answered, answered], a.settle, NOW)
         before = await store.rows(), await store.events()
-        await store.ledger.record_receipts([answered], a.settle, LATER)
+        await store.ledger.record_answers([answered], a.settle, LATER)
         assert (await store.rows(), await store.events()) == before
 
     async def test_later_receipt_of_a_batch_sees_what_the_earlier_left(self, store: Store):
         _, delivery_id = await routed(store)
         batch = [a.receipt(delivery_id, outcome="failed"), a.receipt(delivery_id)]
-        await store.ledger.record_receipts(batch, a.settle, NOW)
+        await store.ledger.record_answers(batch, a.settle, NOW)
         assert (await store.rows())[delivery_id].delivery.state == "received"
         assert (await names(store))[-2:] == ["delivery.failed", "delivery.received"]
 
     async def test_answer_to_a_settled_delivery_is_late_and_changes_nothing(self, store: Store):
         accept, delivery_id = await routed(store)
-        await store.ledger.record_receipts([a.receipt(delivery_id)], a.settle, NOW)
+        await store.ledger.record_answers([a.receipt(delivery_id)], a.settle, NOW)
         before = (await store.rows())[delivery_id]
-        await store.ledger.record_receipts([a.receipt(delivery_id, outcome="refused")], a.settle, LATER)
+        await store.ledger.record_answers([a.receipt(delivery_id, outcome="refused")], a.settle, LATER)
         assert (await store.rows())[delivery_id] == before
         assert (await store.events())[-1] == Event("receipt.late", accept.document_id, delivery_id)
 
@@ -256,7 +302,7 @@ class ReceiptsContract:
         _, delivery_id = await routed(store)
         unknown = a.accept()
         answered = a.receipt(delivery_id, unknown.delivery_id(unknown.addressees[0]))
-        await store.ledger.record_receipts([answered], a.settle, NOW)
+        await store.ledger.record_answers([answered], a.settle, NOW)
         assert (await store.rows())[delivery_id].delivery.state == "received"
         assert await store.parked() == 1
         assert await letters(store, RECEIPT_TYP) == []
@@ -264,14 +310,108 @@ class ReceiptsContract:
     async def test_answer_of_somebody_else_changes_nothing(self, store: Store):
         _, delivery_id = await routed(store)
         before = (await store.rows())[delivery_id]
-        await store.ledger.record_receipts([a.receipt(delivery_id, from_=RECIPIENTS[1])], a.settle, NOW)
+        await store.ledger.record_answers([a.receipt(delivery_id, from_=RECIPIENTS[1])], a.settle, NOW)
         assert (await store.rows())[delivery_id] == before
         assert await store.parked() == 1
 
     async def test_receipt_that_proves_nothing_is_put_aside_once(self, store: Store):
         for _ in range(2):
-            await store.ledger.record_receipts([a.park()], a.settle, NOW)
+            await store.ledger.record_answers([a.park()], a.settle, NOW)
         assert await store.parked() == 1
+
+
+class StatusesContract:
+    """What recipients' offices do with documents, and what senders ask of them."""
+
+    async def test_status_moves_the_delivery_and_goes_on_to_the_sender(self, store: Store):
+        accept, delivery_id = await routed(store)
+        stated = a.status(accept.document_id, "03")
+        await store.ledger.record_answers([stated], a.settle, NOW)
+        delivery = (await store.rows())[delivery_id].delivery
+        assert (delivery.standing, delivery.state) == (Standing("03"), "routed")
+        [letter] = await letters(store, STATUS_TYP)
+        assert (letter.delivery.recipient, letter.delivery.object_id) == (SENDER, stated.status_id)
+        assert (await store.events())[-1] == Event("status.moved", accept.document_id, delivery_id)
+        async with store.deliveries.claim(LATER) as claim:
+            assert [due.token for due in claim.due] == [stated.token]
+
+    async def test_request_of_the_sender_goes_on_to_the_recipient(self, store: Store):
+        accept, delivery_id = await routed(store)
+        await store.ledger.record_answers(
+            [a.status(accept.document_id, "13", from_=SENDER, to=RECIPIENTS[0])], a.settle, NOW
+        )
+        assert (await store.rows())[delivery_id].delivery.standing == Standing(None, "asked")
+        [letter] = await letters(store, STATUS_TYP)
+        assert letter.delivery.recipient == RECIPIENTS[0]
+
+    async def test_status_that_comes_too_late_is_an_event_and_nothing_else(self, store: Store):
+        accept, delivery_id = await routed(store)
+        await store.ledger.record_answers([a.status(accept.document_id, "03")], a.settle, NOW)
+        before = await store.rows()
+        await store.ledger.record_answers([a.status(accept.document_id, "01")], a.settle, LATER)
+        assert await store.rows() == before
+        assert (await store.events())[-1] == Event("status.late", accept.document_id, delivery_id)
+
+    async def test_same_status_again_changes_nothing(self, store: Store):
+        accept, _ = await routed(store)
+        stated = a.status(accept.document_id, "01")
+        await store.ledger.record_answers([stated, stated], a.settle, NOW)
+        before = await store.rows(), await store.events()
+        await store.ledger.record_answers([stated], a.settle, LATER)
+        assert (await store.rows(), await store.events()) == before
+
+    async def test_later_status_of_a_batch_sees_what_the_earlier_left(self, store: Store):
+        accept, delivery_id = await routed(store)
+        codes = ("01", "03", "01", "06")
+        batch = [a.status(accept.document_id, code, detail=f"{number}") for number, code in enumerate(codes)]
+        await store.ledger.record_answers(batch, a.settle, NOW)
+        assert (await store.rows())[delivery_id].delivery.standing == Standing("06")
+        assert (await names(store))[-4:] == ["status.moved", "status.moved", "status.late", "status.moved"]
+        assert len(await letters(store, STATUS_TYP)) == 3
+
+    async def test_receipt_and_status_of_one_batch_do_not_disturb_each_other(self, store: Store):
+        accept, delivery_id = await routed(store)
+        batch = [a.status(accept.document_id, "01"), a.receipt(delivery_id), a.status(accept.document_id, "03")]
+        await store.ledger.record_answers(batch, a.settle, NOW)
+        delivery = (await store.rows())[delivery_id].delivery
+        assert (delivery.state, delivery.standing) == ("received", Standing("03"))
+
+    async def test_status_before_the_delivery_is_routed_leaves_it_pending(self, store: Store):
+        accept = a.accept()
+        await take_over(store, accept)
+        await store.ledger.record_answers([a.status(accept.document_id, "01")], a.settle, NOW)
+        row = (await store.rows())[accept.delivery_id(accept.addressees[0])]
+        assert (row.delivery.state, row.next_attempt_at, row.delivery.standing) == ("pending", NOW, Standing("01"))
+
+    async def test_state_of_the_delivery_changes_without_moving_the_status(self, store: Store):
+        accept, delivery_id = await routed(store)
+        await store.ledger.record_answers([a.status(accept.document_id, "01")], a.settle, NOW)
+        await store.ledger.record_answers([a.receipt(delivery_id, outcome="failed")], a.settle, NOW)
+        delivery = (await store.rows())[delivery_id].delivery
+        assert (delivery.state, delivery.standing) == ("pending", Standing("01"))
+
+    async def test_status_about_somebody_elses_document_is_put_aside_once_and_its_signer_is_told(self, store: Store):
+        accept, _ = await routed(store)
+        before = await store.rows()
+        stated = a.status(accept.document_id, "03", from_="H27")
+        for _ in range(2):
+            await store.ledger.record_answers([stated], a.settle, NOW)
+        assert await store.parked() == 1
+        [notice] = await letters(store, NOTICE_TYP)
+        assert notice.delivery.recipient == "H27"
+        assert {key: row for key, row in (await store.rows()).items() if key in before} == before
+
+    async def test_document_that_recalls_another_asks_from_the_beginning(self, store: Store):
+        accept, _ = await routed(store)
+        recall = a.accept(a.envelope(action="revoke", ref=[accept.document_id]))
+        await take_over(store, recall)
+        await store.ledger.record_answers([a.status(recall.document_id, "15")], a.settle, NOW)
+        rows = await store.rows()
+        assert [rows[recall.delivery_id(each)].delivery.standing.request for each in recall.addressees] == [
+            "agreed",
+            "asked",
+            "asked",
+        ]
 
 
 class ReturnsContract:
@@ -335,7 +475,7 @@ class ReconcileContract:
         await take_over(store, accept)
         await route_everything(store)
         delivery_id = accept.delivery_id(accept.addressees[0])
-        await store.ledger.record_receipts([a.receipt(delivery_id)], a.settle, NOW)
+        await store.ledger.record_answers([a.receipt(delivery_id)], a.settle, NOW)
         await route_everything(store)
         assert await store.ledger.resettle("expired", expired, NOW + timedelta(days=365)) == 0
 
@@ -361,5 +501,5 @@ class ReconcileContract:
         assert row.delivery.state == "routed"
 
 
-class LedgerContract(IntakeContract, ReceiptsContract, ReturnsContract, ReconcileContract):
+class LedgerContract(IntakeContract, ReceiptsContract, StatusesContract, ReturnsContract, ReconcileContract):
     """All of it."""

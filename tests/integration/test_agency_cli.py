@@ -21,7 +21,7 @@ from schemas.identifiers import delivery_id_of
 from schemas.receipt import RECEIPT_TYP, Answer, Receipt
 from schemas.signing import identity, sign
 from tests.keys import agency_keys
-from tests.played_hub import PATIENCE_S, Axis, envelope, notice_to, now_s, open_axis, signed
+from tests.played_hub import PATIENCE_S, Axis, envelope, notice_to, now_s, open_axis, signed, status_to
 from tests.services import Broker
 
 ROOT = Path(__file__).parents[2]
@@ -357,3 +357,50 @@ async def test_doctor_finds_a_certificate_that_is_not_registered_and_a_dead_netw
     assert "HỎNG     chứng thư trong danh mục" in out
     assert "HỎNG     mạng" in out
     assert "BỎ QUA   quyền gửi" in out
+
+
+async def test_status_is_set_from_the_command_line(axis, office):
+    code, out, err = await office.run(
+        "status", "ab" * 32, "02", "--to", axis.sender, "--detail", "Gửi nhầm", "--name", "Lê Thị B"
+    )
+
+    assert (code, out, err) == (0, "", "")
+    status = await axis.take_status()
+    assert (status.from_, status.to, status.status, status.detail) == (axis.agency, axis.sender, "02", "Gửi nhầm")
+    assert status.staff is not None
+    assert status.staff.name == "Lê Thị B"
+
+
+async def test_status_that_does_not_fit_is_explained_and_not_sent(axis, office):
+    code, _, err = await office.run("status", "x", "02", "--to", axis.sender)
+
+    assert code == 2
+    assert "E502" in err
+    assert "/document" in err
+    assert await axis.waiting(RECEIPTS) == 0
+
+
+async def test_listen_prints_and_keeps_statuses(axis, office):
+    await axis.deliver(status_to(axis.agency, axis.sender, "02"), axis.agency)
+    (office.folder / "in").mkdir()
+
+    code, out, err = await office.run("listen", "--count", "1", "--into", "in")
+
+    assert (code, err) == (0, "")
+    assert "02 từ chối tiếp nhận" in out
+    assert "Lý do" in out
+    (kept,) = (office.folder / "in").glob("*.json")
+    assert json.loads(kept.read_text())["status"] == "02"
+
+
+async def test_send_recalls_an_earlier_document_by_option_or_description(axis, office):
+    (office.folder / "thu-hoi.toml").write_text(
+        f'to = ["{axis.sender}"]\naction = "revoke"\nref = ["{"ab" * 32}"]\n[doc]\nsubject = "Thu hồi"\n'
+        'signer = { name = "Lê Thị B" }\n'
+    )
+    options = ("--to", axis.sender, "--subject", "Thu hồi", "--signer", "Lê Thị B", "--action", "revoke")
+    for arguments in (("thu-hoi.toml",), (*options, "--ref", "ab" * 32)):
+        code, _, err = await office.run("send", *arguments)
+        assert (code, err) == (0, "")
+        sent = await submitted(axis)
+        assert (sent.action, sent.ref) == ("revoke", ("ab" * 32,))

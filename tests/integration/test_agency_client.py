@@ -16,13 +16,13 @@ from adapters.inbox_guard import InboxGuard
 from adapters.trust import Trust
 from schemas.addresses import INTAKE, RECEIPTS, SUBMIT, agency_queue
 from schemas.directory_file import DirectoryFile
-from schemas.envelope import Envelope
+from schemas.envelope import ENVELOPE_TYP, Envelope, read_envelope
 from schemas.identifiers import delivery_id_of
-from schemas.receipt import RECEIPT_TYP, Notice, Receipt, read_receipt
+from schemas.receipt import RECEIPT_TYP, Notice, Receipt, Staff, Status, read_receipt
 from schemas.signing import Verified, identity, verify
 from tests.hub_process import eventually
 from tests.keys import agency_keys, make_certificate
-from tests.played_hub import PASSWORD, PATIENCE_S, Axis, envelope, notice_to, now_s, open_axis, signed
+from tests.played_hub import PASSWORD, PATIENCE_S, Axis, envelope, notice_to, now_s, open_axis, signed, status_to
 from tests.services import Broker
 
 
@@ -594,3 +594,79 @@ async def test_both_ways_survive_the_death_and_return_of_the_broker(own_rabbitmq
         async with await first(deliveries) as fresh:
             assert fresh.delivery_id != in_hand.delivery_id
         await connection.close()
+
+
+async def test_a_status_lies_in_the_queue_of_the_answers_as_it_was_set(axis, guard):
+    async with client_of(axis, guard) as client:
+        await client.status(
+            document="ab" * 32, to=axis.sender, status="02", detail="Gửi nhầm", staff=Staff(name="Lê Thị B")
+        )
+
+    status = await axis.take_status()
+    assert (status.from_, status.via, status.to) == (axis.agency, None, axis.sender)
+    assert (status.document, status.status, status.detail) == ("ab" * 32, "02", "Gửi nhầm")
+    assert status.staff == Staff(name="Lê Thị B")
+
+
+async def test_a_platform_sets_the_status_of_its_agency(axis, guard):
+    async with client_of(axis, guard, axis.platform) as client:
+        await client.status(document="ab" * 32, to=axis.sender, status="01", from_=axis.other)
+
+    status = await axis.take_status()
+    assert (status.from_, status.via) == (axis.other, axis.platform)
+
+
+@pytest.mark.parametrize(
+    ("code", "wrong"),
+    [("agency", {"status": "02"}), ("agency", {"status": "07"}), ("platform", {"status": "01"})],
+    ids=["no reason", "no such status", "platform that names no agency"],
+)
+async def test_a_status_that_does_not_fit_is_not_sent(axis, guard, code, wrong):
+    async with client_of(axis, guard, getattr(axis, code)) as client:
+        with pytest.raises(ValueError, match="validation error"):
+            await client.status(document="ab" * 32, to=axis.sender, **wrong)
+
+    assert await axis.waiting(RECEIPTS) == 0
+
+
+@pytest.mark.parametrize("action", ["revoke", "update", "replace"])
+@pytest.mark.parametrize("via_platform", [False, True], ids=["agency", "platform"])
+async def test_a_document_about_an_earlier_one_names_it(axis, guard, action, via_platform):
+    code, from_ = (axis.platform, axis.other) if via_platform else (axis.agency, None)
+    earlier = ["ab" * 32] if action == "replace" else "ab" * 32
+    async with client_of(axis, guard, code) as client:
+        doc = envelope(axis.agency, axis.sender).doc
+        submitted = await getattr(client, action)(earlier, to=(axis.sender,), doc=doc, from_=from_)
+
+    message = await axis.take(INTAKE)
+    assert message.body == submitted.token
+    verified = verify(message.body, typ=ENVELOPE_TYP, keys=Trust(axis.directory_file).view().keys, now_s=now_s())
+    assert isinstance(verified, Verified)
+    read = read_envelope(verified.payload)
+    assert isinstance(read, Envelope)
+    assert (read.action, read.ref, read.to) == (action, ("ab" * 32,), (axis.sender,))
+    assert (read.from_, read.via) == ((axis.other, axis.platform) if via_platform else (axis.agency, None))
+
+
+async def test_a_status_arrives_as_a_letter_and_once(axis, guard):
+    token = status_to(axis.agency, axis.sender, "13")
+    await axis.deliver(token, axis.agency)
+    async with client_of(axis, guard) as client:
+        arrivals = client.arrivals()
+        letter = await first(arrivals)
+        assert isinstance(letter, Letter)
+        assert isinstance(letter.content, Status)
+        assert (letter.content.status, letter.content.from_, letter.token) == ("13", axis.sender, token)
+        await client.acknowledge(letter)
+        await axis.deliver(token, axis.agency)
+        assert await nothing_arrives(arrivals)
+    assert await axis.is_empty(agency_queue(axis.agency))
+
+
+async def test_a_status_that_another_has_signed_is_not_believed(axis, guard):
+    await axis.deliver(status_to(axis.agency, axis.sender, signer=agency_keys("hub").signer), axis.agency)
+    async with client_of(axis, guard) as client:
+        rejected = await first(client.arrivals())
+
+    assert isinstance(rejected, Rejected)
+    assert [problem.code for problem in rejected.problems] == ["E401"]

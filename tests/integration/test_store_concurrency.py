@@ -82,7 +82,7 @@ async def test_receipts_recorded_at_once_in_opposite_order(pool):
         a.receipt(accept.delivery_id(accept.addressees[0]), signed=False, code="X") for accept in reversed(accepts)
     ]
     batches = (answers, again, answers[::-1], again[::-1])
-    await asyncio.gather(*(ledger.record_receipts(batch, a.settle, NOW) for batch in batches))
+    await asyncio.gather(*(ledger.record_answers(batch, a.settle, NOW) for batch in batches))
     report = await audit(pool)
     assert (report.by_state["received"], report.holds) == (50, True)
 

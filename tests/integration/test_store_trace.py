@@ -5,16 +5,26 @@ from datetime import timedelta
 
 import pytest
 
-from hub.core.diagnosis import DocumentTrace, ParkedTrace, RefusalTrace, diagnose_document
+from hub.core.diagnosis import (
+    DocumentTrace,
+    ParkedTrace,
+    RefusalTrace,
+    diagnose_delivery,
+    diagnose_document,
+    due_time_to_send,
+    due_times,
+)
 from hub.core.directory_change import diff
+from hub.core.ladder import Standing
 from hub.core.settlement import settle_attempt
+from hub.core.working_calendar import WorkingCalendar
 from hub.store.dead_letters import list_dead, show
 from hub.store.deliveries import PostgresDeliveries
 from hub.store.directory import DirectoryStore
 from hub.store.ledger import PostgresLedger, parked_id_of
 from hub.store.pool import open_pool
 from hub.store.statistics import deliveries_by_state, exchange
-from hub.store.trace import find
+from hub.store.trace import _CHAINS, MAX_LINKED, find
 from schemas.directory_file import AgencyEntry, DirectoryFile
 from schemas.refusal import Problem
 from tests import builders as a
@@ -42,7 +52,7 @@ async def accept(pool):
         a.receipt(first),
         a.receipt(second, from_=RECIPIENTS[1], outcome="refused", code="SAI", detail="Không thuộc thẩm quyền"),
     ]
-    await ledger.record_receipts(answers, a.settle, NOW + timedelta(seconds=5))
+    await ledger.record_answers(answers, a.settle, NOW + timedelta(seconds=5))
     return accept
 
 
@@ -202,3 +212,65 @@ async def test_figures_of_a_period(pool, accept):
 async def test_unsettled_deliveries_are_counted_by_state(pool, accept):
     """Two receipts on their way to the sender are deliveries as well."""
     assert await deliveries_by_state(pool) == {"pending": 2, "routed": 1, "dead": 1, "held": 0}
+
+
+async def test_trace_tells_how_far_each_office_has_come_and_why_one_refuses(pool, accept):
+    said = [a.status(accept.document_id, "01"), a.status(accept.document_id, "02", detail="Gửi nhầm")]
+    await PostgresLedger(pool).record_answers(said, a.settle, NOW + timedelta(minutes=5))
+    [found] = await find(pool, accept.document_id)
+    assert isinstance(found, DocumentTrace)
+    refusing, *others = found.deliveries
+    assert (refusing.delivery.standing, refusing.reason) == (Standing("02"), "Gửi nhầm")
+    assert refusing.standing_since == NOW + timedelta(minutes=5)
+    assert "Nghiệp vụ: từ chối tiếp nhận (02) lúc 09:05 23/11/2026: Gửi nhầm." in diagnose_delivery(refusing, NOW).vi
+    assert diagnose_delivery(refusing, NOW).acts == "sender"
+    assert [item.delivery.standing for item in others] == [Standing()] * 2
+    assert [(due.duty, due.done_at is not None) for due in due_times(refusing, WorkingCalendar())] == [
+        ("notify", True),
+        ("register", True),
+    ]
+    assert due_time_to_send(found, WorkingCalendar()).punctuality(NOW) == "met"
+
+
+async def test_trace_follows_the_chain_both_ways_and_no_further_than_its_documents(pool):
+    ledger = PostgresLedger(pool)
+    original, unrelated = a.accept(), a.accept()
+    await ledger.record([a.decided(original), a.decided(unrelated)], NOW)
+    updated = a.accept(a.envelope(action="update", ref=[original.document_id]))
+    await ledger.record([a.decided(updated)], NOW + DAY)
+    recall = a.accept(a.envelope(action="revoke", ref=[updated.document_id], to=RECIPIENTS[:2]))
+    await ledger.record([a.decided(recall)], NOW + 2 * DAY)
+    await ledger.record_answers([a.status(recall.document_id, "15")], a.settle, NOW + 3 * DAY)
+    ids = [original.document_id, updated.document_id, recall.document_id]
+    for document_id in ids:
+        [found] = await find(pool, document_id)
+        assert isinstance(found, DocumentTrace)
+        assert [link.document_id for link in found.chain] == [each for each in ids if each != document_id]
+    [found] = await find(pool, original.document_id)
+    assert isinstance(found, DocumentTrace)
+    last = found.chain[-1]
+    assert (last.action, last.refs, last.recipients) == ("revoke", (updated.document_id,), 2)
+    assert [(each.recipient, each.request) for each in last.answers] == [
+        (RECIPIENTS[1], "asked"),
+        (RECIPIENTS[0], "agreed"),
+    ]
+    assert last.answers[1].since == NOW + 3 * DAY
+
+
+async def test_what_recalls_a_document_is_found_by_an_index(pool):
+    await PostgresLedger(pool).record([a.decided(a.accept(signed=False)) for _ in range(50)], NOW)
+    async with pool.reading() as connection:
+        await connection.execute("SET LOCAL enable_seqscan = off")
+        plan = await connection.fetchval(f"EXPLAIN (FORMAT JSON) {_CHAINS}", [b"\0" * 32])
+    assert "documents_by_ref" in str(plan)
+
+
+async def test_very_long_chain_is_cut(pool):
+    ledger = PostgresLedger(pool)
+    original = a.accept()
+    await ledger.record([a.decided(original)], NOW)
+    many = [a.accept(a.envelope(action="update", ref=[original.document_id], to=RECIPIENTS[:1])) for _ in range(60)]
+    await ledger.record([a.decided(accept) for accept in many], NOW)
+    [found] = await find(pool, original.document_id)
+    assert isinstance(found, DocumentTrace)
+    assert len(found.chain) == MAX_LINKED

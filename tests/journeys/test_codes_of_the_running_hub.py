@@ -13,10 +13,10 @@ import aio_pika
 
 from hub.installation import Installation
 from schemas.addresses import INTAKE, SUBMIT, agency_queue, submit_key, tier_exchange
-from schemas.identifiers import DocumentId, delivery_id_of
+from schemas.identifiers import AgencyCode, DocumentId, delivery_id_of
 from schemas.receipt import RECEIPT_TYP, Answer, Receipt
 from schemas.signing import sign
-from tests.agencies import COMMUNE, MINISTRY, PROVINCE, RECIPIENTS, Agencies, document
+from tests.agencies import COMMUNE, MINISTRY, PROVINCE, RECIPIENTS, Agencies, document, facts
 from tests.command_line import truc, truc_json
 from tests.faults.proxy import Proxy
 from tests.hub_process import HubProcess, eventually
@@ -63,6 +63,28 @@ async def test_e603_an_id_is_used_again_for_other_bytes(
     await eventually(lambda: codes_in_notices(agencies) == ["E603"], 20, agencies.notices)
     (found,) = (await truc_json(installation, "trace", refused.document_id))["found"]
     assert (found["type"], found["code"], found["diagnosis"]["acts"]) == ("refusal", "E603", "sender")
+
+
+async def test_e410_a_document_recalls_what_its_sender_never_sent(hub: HubProcess, agencies: Agencies) -> None:
+    foreign = await agencies.clients[PROVINCE].submit(document(now_s(), to=(COMMUNE,), from_=PROVINCE))
+    await agencies.everyone_has([foreign.document_id], 20, recipients=(COMMUNE,))
+    client = agencies.clients[MINISTRY]
+    await client.revoke(foreign.document_id, to=(COMMUNE,), doc=facts())
+    await eventually(lambda: codes_in_notices(agencies) == ["E410"], 20, agencies.notices)
+    (notice,) = agencies.notices[MINISTRY]
+    assert notice.problems[0].pointer == "/ref/0"
+
+
+async def test_e411_a_status_is_about_somebody_elses_document(
+    hub: HubProcess, agencies: Agencies, installation: Installation
+) -> None:
+    sent = await agencies.clients[MINISTRY].submit(document(now_s(), to=(COMMUNE,)))
+    await agencies.everyone_has([sent.document_id], 20, recipients=(COMMUNE,))
+    await agencies.clients[PROVINCE].status(document=sent.document_id, to=AgencyCode(MINISTRY), status="03")
+    await eventually(lambda: codes_in_notices(agencies, PROVINCE) == ["E411"], 20, agencies.notices)
+    assert MINISTRY not in agencies.statuses
+    (dead,) = (await truc_json(installation, "dead", "list"))["dead"]
+    assert (dead["code"], dead["agency"]) == ("E411", PROVINCE)
 
 
 async def test_n604_the_same_bytes_come_again(hub: HubProcess, agencies: Agencies, installation: Installation) -> None:

@@ -6,17 +6,19 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from hub.core.decide import decide, decide_receipt
+from hub.core.decide import decide, decide_answer
 from hub.core.letter import notice_of
-from hub.core.verdict import Accept, Answered, Park, Refuse
+from hub.core.verdict import Accept, Answered, Park, Refuse, Stated
 from schemas.envelope import ENVELOPE_TYP, Envelope, read_envelope
-from schemas.receipt import RECEIPT_TYP, read_notice
+from schemas.receipt import RECEIPT_TYP, STATUS_TYP, read_notice
 from schemas.refusal import CATALOGUE, Problem
 from schemas.signing import Verified, verify
 from tests.unit.schemas import stage
 
 USERS = st.sampled_from([None, "G01", "H26", "lgsp-h26", "H31", "H99"]) | st.text(max_size=10)
-KEYS = st.sampled_from(["document.G01", "receipt.G01", "document.H26", "receipt.H26"]) | st.text(max_size=20)
+KEYS = st.sampled_from(["document.G01", "receipt.G01", "document.H26", "receipt.H26", "status.H26"]) | st.text(
+    max_size=20
+)
 SIGNERS = st.sampled_from(["G01", "G01 PS256", "H26", "lgsp-h26", "G01 expired", "G01 unregistered", "hub"])
 CHARACTERS = st.characters(exclude_categories=["Cs"])
 SCALARS = (
@@ -35,13 +37,13 @@ JSON = st.recursive(
 PAYLOADS = [
     json.loads(path.read_bytes())
     for path in sorted((stage.EXAMPLES / "valid").glob("*.json"))
-    if path.name.startswith(("document", "receipt"))
+    if path.name.startswith(("document", "receipt", "status"))
 ]
 
 
 def told(verdict: Any) -> None:
     """Check what every verdict promises to those who carry it out."""
-    assert isinstance(verdict, Accept | Answered | Refuse | Park)
+    assert isinstance(verdict, Accept | Answered | Stated | Refuse | Park)
     if isinstance(verdict, Refuse | Park):
         assert verdict.problems
         assert all(problem.code in CATALOGUE for problem in verdict.problems)
@@ -58,11 +60,16 @@ def told(verdict: Any) -> None:
 def both(arrival) -> list[Any]:
     verdicts = [
         decide(arrival, stage.directory(), stage.POLICY, stage.NOW),
-        decide_receipt(arrival, stage.directory(), stage.NOW),
+        decide_answer(arrival, stage.directory(), stage.NOW),
     ]
     for verdict in verdicts:
         told(verdict)
     return verdicts
+
+
+def lane_of(payload: Any) -> str:
+    """Tell what a payload was before it was changed, as far as one can."""
+    return "receipt" if "answers" in payload else "status" if "status" in payload else "document"
 
 
 def resolves(payload: Any, problem: Problem) -> bool:
@@ -111,7 +118,7 @@ def test_any_bytes_from_anybody_get_a_verdict(body, user, key):
         assert isinstance(verdict, Park)
 
 
-@given(st.binary(max_size=200), SIGNERS, USERS, KEYS, st.sampled_from([ENVELOPE_TYP, RECEIPT_TYP]))
+@given(st.binary(max_size=200), SIGNERS, USERS, KEYS, st.sampled_from([ENVELOPE_TYP, RECEIPT_TYP, STATUS_TYP]))
 def test_any_signed_bytes_get_a_verdict(payload, signer, user, key, typ):
     both(stage.submitted(stage.signed(payload, signer, typ=typ), user, key=key))
 
@@ -123,8 +130,8 @@ def test_any_signed_json_gets_a_verdict(payload, signer, user):
 
 @settings(max_examples=400)
 @given(changed(), SIGNERS, USERS, KEYS)
-def test_any_changed_envelope_or_receipt_gets_a_verdict(payload, signer, user, key):
-    typ = RECEIPT_TYP if "answers" in payload else ENVELOPE_TYP
+def test_any_changed_envelope_receipt_or_status_gets_a_verdict(payload, signer, user, key):
+    typ = stage.TYPS[lane_of(payload)]
 
     both(stage.submitted(stage.signed(json.dumps(payload).encode(), signer, typ=typ), user, key=key))
 
@@ -133,9 +140,10 @@ def test_any_changed_envelope_or_receipt_gets_a_verdict(payload, signer, user, k
 @given(changed())
 def test_a_problem_with_a_place_leads_there(payload):
     """So that a program can show the mistake where it was made."""
-    lane, typ, user = ("receipt", RECEIPT_TYP, "H26") if "answers" in payload else ("document", ENVELOPE_TYP, "G01")
-    arrival = stage.submitted(stage.signed(json.dumps(payload).encode(), user, typ=typ), user, lane=lane)
-    verdict = both(arrival)[lane == "receipt"]
+    lane = lane_of(payload)
+    user = "G01" if lane == "document" else "H26"
+    arrival = stage.submitted(stage.signed(json.dumps(payload).encode(), user, typ=stage.TYPS[lane]), user, lane=lane)
+    verdict = both(arrival)[lane != "document"]
 
     if isinstance(verdict, Refuse | Park):
         assert all(resolves(payload, problem) for problem in verdict.problems), verdict.problems

@@ -9,7 +9,7 @@ from adapters.trust import Trust
 from schemas.directory_file import DirectoryFile
 from schemas.envelope import ENVELOPE_TYP, DocumentFacts, Envelope, Signer, new_envelope
 from schemas.identifiers import AgencyCode
-from schemas.receipt import NOTICE_TYP, RECEIPT_TYP, Answer, Notice, NoticeProblem, Receipt
+from schemas.receipt import NOTICE_TYP, RECEIPT_TYP, STATUS_TYP, Answer, Notice, NoticeProblem, Receipt, Status
 from schemas.signing import Verified, sign
 from tests.keys import agency_keys, make_certificate
 
@@ -139,6 +139,27 @@ def test_a_mandate_may_end_while_the_document_waits(write):
     ends_soon = MANDATE | {"valid_to": (NOW + timedelta(days=2)).date().isoformat()}
 
     assert codes(Trust(write(directory(mandates=(ends_soon,)))).verify_document(token, NOW + timedelta(days=9))) == []
+
+
+def status(from_: str = OTHER, via: str | None = None) -> bytes:
+    to = SENDER if from_ == OTHER else OTHER
+    return Status(from_=from_, via=via, to=to, document="ab" * 32, status="03", at=NOW_S).to_json()
+
+
+@pytest.mark.parametrize(
+    ("payload", "signer", "code"),
+    [
+        (status(), OTHER, []),
+        (status(), SENDER, ["E401"]),
+        (status(), "hub", ["E401"]),
+        (status(SENDER, PLATFORM), PLATFORM, []),
+        (status(SENDER, PLATFORM), SENDER, []),
+        (status(OTHER, PLATFORM), PLATFORM, ["E402"]),
+        (b'{"v":1}', OTHER, ["E502"] * 5),
+    ],
+)
+def test_a_status_is_the_agencys_own_or_that_of_the_platform_it_receives_through(write, payload, signer, code):
+    assert codes(Trust(write(directory())).verify_letter(signed(payload, signer, STATUS_TYP), NOW)) == code
 
 
 def receipt(from_: str = OTHER, via: str | None = None) -> bytes:

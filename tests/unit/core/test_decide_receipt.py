@@ -2,7 +2,7 @@
 
 import pytest
 
-from hub.core.decide import decide_receipt, decide_receipts
+from hub.core.decide import decide_answer, decide_answers
 from hub.core.verdict import Answered, Park
 from schemas.receipt import RECEIPT_TYP
 from schemas.signing import identity
@@ -17,7 +17,7 @@ def signed(payload, signer="H26", **options):
 
 
 def decided(body, user="H26", *, key=None):
-    return decide_receipt(submitted(body, user, lane="receipt", key=key), stage.directory(), stage.NOW)
+    return decide_answer(submitted(body, user, lane="receipt", key=key), stage.directory(), stage.NOW)
 
 
 def places(verdict):
@@ -99,8 +99,6 @@ def test_an_unproven_receipt_is_told_to_its_connection_only():
 def test_a_batch_is_decided_one_by_one():
     bodies = [signed(receipt()), b"no token"]
 
-    verdicts = decide_receipts(
-        [submitted(body, "H26", lane="receipt") for body in bodies], stage.directory(), stage.NOW
-    )
+    verdicts = decide_answers([submitted(body, "H26", lane="receipt") for body in bodies], stage.directory(), stage.NOW)
 
     assert [type(verdict) for verdict in verdicts] == [Answered, Park]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from hub.core.decide import decide, decide_all, decide_receipts
+from hub.core.decide import decide, decide_all, decide_answers
 from hub.core.policy import Policy
 from hub.core.verdict import Accept, Addressee, Park, Refuse
 from schemas.identifiers import AgencyCode, delivery_id_of
@@ -235,7 +235,7 @@ def test_a_check_that_fails_parks_its_submission_and_harms_no_other():
     broken_directory = replace(stage.directory(), keys=_Failing())
 
     documents = decide_all([sound, submitted(b"no token")], broken_directory, stage.POLICY, stage.NOW)
-    receipts = decide_receipts(
+    receipts = decide_answers(
         [submitted(signed(stage.receipt(), "H26", typ="truc.receipt.v1"), "H26")], broken_directory, stage.NOW
     )
 

@@ -1,12 +1,16 @@
 """The sentence on a document: one test for each row of the table."""
 
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from typing import get_args
 from uuid import UUID
 
 import pytest
 
 from hub.core.delivery import STATES, Delivery
 from hub.core.diagnosis import (
+    PROGRESS,
+    REQUESTS,
     DeliveryTrace,
     DocumentTrace,
     ParkedTrace,
@@ -17,6 +21,7 @@ from hub.core.diagnosis import (
     diagnose_parked,
     diagnose_refusal,
 )
+from hub.core.ladder import Progress, Request, Standing
 from schemas.envelope import ENVELOPE_TYP
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
 from schemas.refusal import CATALOGUE
@@ -60,6 +65,7 @@ def document(*deliveries: DeliveryTrace) -> DocumentTrace:
         expires_at=NOW + timedelta(days=7),
         deliveries=deliveries,
         events=(),
+        issued_on=date(2026, 11, 20),
     )
 
 
@@ -110,6 +116,51 @@ def test_a_document_that_everybody_has_needs_nobody() -> None:
     diagnosis = diagnose_document(document(trace("received"), trace("received")), NOW)
     assert diagnosis.acts == "nobody"
     assert "Tất cả 2" in diagnosis.vi
+
+
+def standing(*, progress: str | None = None, request: str | None = None, **changes: object) -> DeliveryTrace:
+    held = trace("received", standing_since=NOW, **changes)
+    return replace(held, delivery=replace(held.delivery, standing=Standing(progress, request)))
+
+
+@pytest.mark.parametrize(
+    ("facts", "acts", "says"),
+    [
+        (standing(progress="03"), "nobody", "Nghiệp vụ: đã tiếp nhận, vào sổ (03) lúc 09:05 23/11/2026."),
+        (
+            standing(progress="02", reason="Gửi nhầm"),
+            "sender",
+            "từ chối tiếp nhận (02) lúc 09:05 23/11/2026: Gửi nhầm.",
+        ),
+        (standing(progress="03", request="asked"), "recipient", "(03), chờ trả lời yêu cầu lấy lại hoặc cập nhật lúc"),
+        (standing(request="agreed"), "nobody", "Nghiệp vụ: đồng ý lấy lại hoặc cập nhật (15) lúc"),
+        (standing(progress="05", request="declined", reason="Bận"), "nobody", "(16) lúc 09:05 23/11/2026: Bận."),
+    ],
+)
+def test_what_the_office_does_is_said_behind_the_receipt(facts: DeliveryTrace, acts: str, says: str) -> None:
+    diagnosis = diagnose_delivery(facts, NOW)
+    assert diagnosis.acts == acts
+    assert says in diagnosis.vi
+    assert "Business status" in diagnosis.en
+
+
+def test_every_progress_and_request_has_its_words() -> None:
+    assert set(PROGRESS) == set(get_args(Progress))
+    assert set(REQUESTS) == set(get_args(Request))
+
+
+def test_a_document_that_everybody_has_says_how_far_the_offices_are_and_who_refuses() -> None:
+    found = document(
+        standing(progress="03", recipient="H26"),
+        standing(progress="03", recipient="H27"),
+        standing(progress="02", recipient="H28", recipient_name="", reason="Gửi nhầm"),
+        standing(request="asked", recipient="H29"),
+    )
+    diagnosis = diagnose_document(found, NOW)
+    assert diagnosis.acts == "sender"
+    assert diagnosis.vi.startswith("Tất cả 4 đơn vị nhận đã nhận. Nghiệp vụ: 1 từ chối tiếp nhận (02), 2 đã tiếp nhận")
+    assert "H28 đã nhận" in diagnosis.vi
+    assert diagnosis.vi.endswith("Gửi nhầm.")
 
 
 @pytest.mark.parametrize("code", CATALOGUE)

@@ -173,8 +173,8 @@ async def test_another_answer_is_refused(counter):
     ("members", "pointer"),
     [
         ({"outcome": "thrown away"}, "/outcome"),
-        ({"outcome": "refused"}, ""),
-        ({"outcome": "failed", "code": "DIA-DAY"}, ""),
+        ({"outcome": "refused"}, "/detail"),
+        ({"outcome": "failed", "code": "DIA-DAY"}, "/detail"),
         ({"outcome": "failed", "detail": "x" * 501}, "/detail"),
         ({"why": "không rõ"}, "/why"),
     ],

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hub.core.decide import decide, decide_receipt
+from hub.core.decide import decide, decide_answer
 from hub.core.submission import Submission
-from hub.core.verdict import Accept, Answered
+from hub.core.verdict import Accept, Answered, Stated
 from schemas.directory_file import CertificateEntry, key_record
 from schemas.refusal import Problem
 from schemas.signing import encode_base64url
@@ -56,9 +56,9 @@ def problems_of(example: dict[str, Any]) -> tuple[Problem, ...]:
     verdict = (
         decide(arrival, stage.directory(), stage.POLICY, stage.NOW)
         if _lane(example) == "document"
-        else decide_receipt(arrival, stage.directory(), stage.NOW)
+        else decide_answer(arrival, stage.directory(), stage.NOW)
     )
-    return () if isinstance(verdict, Accept | Answered) else verdict.problems
+    return () if isinstance(verdict, Accept | Answered | Stated) else verdict.problems
 
 
 def submission(example: dict[str, Any]) -> Submission:

@@ -11,7 +11,7 @@ from hub.core.submission import Submission
 from schemas.checks.directory import Directory, snapshot
 from schemas.directory_file import DirectoryFile
 from schemas.envelope import ENVELOPE_TYP
-from schemas.receipt import RECEIPT_TYP
+from schemas.receipt import RECEIPT_TYP, STATUS_TYP
 from schemas.signing import KeySigner, encode_base64url, sign
 from tests.keys import Certified, make_certificate
 
@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).parents[3] / "schemas" / "published" / "examples"
 NOW_S = 1_772_416_800
 NOW = datetime.fromtimestamp(NOW_S, UTC)
 POLICY = Policy()
-TYPS = {"document": ENVELOPE_TYP, "receipt": RECEIPT_TYP}
+TYPS = {"document": ENVELOPE_TYP, "receipt": RECEIPT_TYP, "status": STATUS_TYP}
 
 _DAY = timedelta(days=1)
 _PARTIES = (
@@ -87,6 +87,11 @@ def document(**changes: Any) -> dict[str, Any]:
 def receipt(**changes: Any) -> dict[str, Any]:
     """A valid receipt of H26 for G01, with changes as in `document`."""
     return {key: value for key, value in {**valid("receipt-received.json"), **changes}.items() if value is not None}
+
+
+def status(**changes: Any) -> dict[str, Any]:
+    """A valid status of H26 about a document of G01, with changes as in `document`."""
+    return {key: value for key, value in {**valid("status-registered.json"), **changes}.items() if value is not None}
 
 
 def signed(payload: Any, name: str = "G01", *, typ: str = ENVELOPE_TYP, iat_s: int = NOW_S) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from schemas import addresses, publish
 from schemas.envelope import ENVELOPE_TYP
 from schemas.identifiers import AgencyCode
-from schemas.receipt import NOTICE_TYP, RECEIPT_TYP
+from schemas.receipt import NOTICE_TYP, RECEIPT_TYP, STATUS_TYP
 from schemas.refusal import CATALOGUE
 
 
@@ -94,7 +94,7 @@ def test_asyncapi_names_every_exchange_and_queue(described):
 
 
 def test_asyncapi_names_the_routing_keys_of_submissions(described):
-    for lane in ("document", "receipt"):
+    for lane in ("document", "receipt", "status"):
         address = described["channels"][f"submit-{lane}"]["address"]
         assert address.format(user="H26") == addresses.submit_key(lane, "H26")
 
@@ -105,7 +105,7 @@ def test_asyncapi_names_every_type_with_its_schema(described):
     assert {
         message["name"]: message["x-truc-payload"]["$ref"].removeprefix("./").removesuffix(".schema.json")
         for message in messages
-    } == {ENVELOPE_TYP: "envelope", RECEIPT_TYP: "receipt", NOTICE_TYP: "notice"}
+    } == {ENVELOPE_TYP: "envelope", RECEIPT_TYP: "receipt", STATUS_TYP: "status", NOTICE_TYP: "notice"}
 
 
 def test_references_in_asyncapi_lead_somewhere(described):

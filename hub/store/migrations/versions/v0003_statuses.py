@@ -1,0 +1,13 @@
+"""Business statuses, and the links between documents."""
+
+from sqlalchemy import Connection
+
+from hub.store.migrations.runner import run_file
+
+revision = "0003_statuses"
+down_revision = "0001_ledger"
+
+
+def upgrade(connection: Connection) -> None:
+    """Apply the SQL file beside this module."""
+    run_file(revision, connection)
