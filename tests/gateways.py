@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from fastapi import FastAPI
 
 from adapters.client import AgencyClient
 from adapters.gateway.app import create_app
@@ -44,10 +45,12 @@ class Counter:
     Attributes:
         office: The gateway's inside.
         http: Asks it, without a network between.
+        app: What is asked.
     """
 
     office: Office
     http: httpx2.AsyncClient
+    app: FastAPI
 
     async def arrive(self, to: AgencyCode = AGENCY, **changes: Any) -> Kept:
         """Let a document arrive, as the loop that takes arrivals would."""
@@ -143,4 +146,4 @@ async def open_counter(
         transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
         http = httpx2.AsyncClient(transport=transport, base_url="http://localhost")
         await stack.enter_async_context(http)
-        yield Counter(office, http)
+        yield Counter(office, http, app)

@@ -36,13 +36,18 @@ IdempotencyKey = Annotated[
         description="What you call this document; repeat it with the same request when in doubt.",
     ),
 ]
+_ITS_STATE: Final = {
+    "operationId": "get_document",
+    "parameters": {"document": "$response.body#/document"},
+    "description": "What became of it.",
+}
 DocumentPath = Annotated[str, Path(pattern=DOCUMENT_ID_PATTERN, description="Identity of the document.")]
 
 
 @router.post(
     "/v1/documents",
     status_code=202,
-    responses=ERRORS,
+    responses={**ERRORS, 202: {"links": {"state": _ITS_STATE}}},
     response_model_exclude_none=True,
     openapi_extra=body_of({_JSON: DocumentDraft}),
 )

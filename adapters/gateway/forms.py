@@ -33,6 +33,10 @@ MAX_WAIT_S: Final = 60
 _MAX_SEQ: Final = 2**53 - 1
 
 
+def _with_example(example: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [example]})
+
+
 class DocumentDraft(Wire):
     """A document to be sent; the gateway adds id and times, signs it and sends it.
 
@@ -46,6 +50,20 @@ class DocumentDraft(Wire):
         parts: Files that were handed in before, as `PUT /v1/parts/…` answered.
         lifetime_s: When delivery is to be given up.
     """
+
+    model_config = _with_example(
+        {
+            "to": ["H17.01"],
+            "doc": {
+                "number": "12",
+                "notation": "TB-VP",
+                "kind": "Thông báo",
+                "subject": "Về việc thử nghiệm kết nối",
+                "issued_on": "2026-11-20",
+                "signer": {"name": "Nguyễn Văn An", "position": "Chánh Văn phòng"},
+            },
+        }
+    )
 
     from_: AgencyCodeText | None = Field(default=None, alias="from")
     to: Annotated[tuple[RecipientText, ...], Field(min_length=1, max_length=MAX_NAMED_RECIPIENTS)]
@@ -66,6 +84,8 @@ class ReceiptDraft(Wire):
         detail: Why, a sentence for people; `failed` and `refused` must give it, and the sender reads it.
     """
 
+    model_config = _with_example({"outcome": "received"})
+
     outcome: Outcome
     code: Annotated[str, text(40)] | None = None
     detail: Annotated[str, text(500)] | None = None
@@ -82,6 +102,10 @@ class StatusDraft(Wire):
         detail: A reason or remark for people; 02 must give its reason.
         staff: Who set it.
     """
+
+    model_config = _with_example(
+        {"document": "0123456789abcdef" * 4, "to": "H26.01", "status": "02", "detail": "Không thuộc thẩm quyền"}
+    )
 
     document: DocumentIdText
     to: AgencyCodeText
