@@ -65,6 +65,14 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=2, default=_plain))
 
 
+def agreed(question: str) -> bool:
+    """Ask the person at the terminal; where nobody can answer, say how to do without."""
+    if not sys.stdin.isatty():
+        say("Không có người trả lời; thêm --yes để thực hiện.")
+        return False
+    return typer.confirm(question, err=True)
+
+
 def fail(code: Exit, message: str) -> typer.Exit:
     """Say what went wrong and what to do; the caller raises what this returns."""
     say(f"truc: {message}")

@@ -97,7 +97,7 @@ def _show(console: "Console", item: "Finding", calendar: "WorkingCalendar", now:
 
     diagnosis = _diagnose(item, now)
     sentence = diagnosis.vi if language == "vi" else diagnosis.en
-    console.print(f"[bold]{sentence}[/bold]")
+    console.print(sentence, style="bold", markup=False)  # it may quote what an agency says
     acts = ACTS_VI[diagnosis.acts] if language == "vi" else diagnosis.acts
     console.print(f"Ai xử lý: {acts}" if language == "vi" else f"Who acts: {acts}")
     if isinstance(item, DocumentTrace):
@@ -105,7 +105,8 @@ def _show(console: "Console", item: "Finding", calendar: "WorkingCalendar", now:
     elif isinstance(item, RefusalTrace):
         _show_refusal(console, item, language)
     else:
-        console.print(f"parked {item.parked_id}  user {item.user or '—'}  {item.code}")
+        user = "tài khoản" if language == "vi" else "user"
+        console.print(f"{item.parked_id}  {user} {item.user or '—'}", markup=False)
     console.print()
 
 
@@ -113,6 +114,7 @@ def _show_document(
     console: "Console", item: "DocumentTrace", calendar: "WorkingCalendar", now: datetime, language: str
 ) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from hub.core.diagnosis import clock_time, diagnose_delivery, due_time_to_send, due_times
 
@@ -132,7 +134,7 @@ def _show_document(
             str(row.delivery.attempts),
             clock_time(row.changed_at),
             "\n".join(_due_text(due, now, language) for due in due_times(row, calendar)),
-            said.vi if language == "vi" else said.en,
+            Text(said.vi if language == "vi" else said.en),
         )
     console.print(table)
     for link in item.chain:

@@ -243,7 +243,7 @@ def business_status(trace: DeliveryTrace) -> tuple[str, str]:
     if not said or trace.standing_since is None:
         return "", ""
     since = clock_time(trace.standing_since)
-    reason = f": {trace.reason}" if trace.reason else ""
+    reason = f": {_on_one_line(trace.reason)}" if trace.reason else ""
     vi, en = (", ".join(texts) for texts in zip(*said, strict=True))
     return f"Nghiệp vụ: {vi} lúc {since}{reason}.", f"Business status: {en} at {since}{reason}."
 
@@ -288,6 +288,11 @@ REQUESTS: Final[Mapping[Request, tuple[str, str]]] = {
     "declined": ("từ chối lấy lại hoặc cập nhật (16)", "declined to give it back or to update (16)"),
 }
 """What people read about where a recipient's office stands: Vietnamese, English."""
+
+
+def _on_one_line(text: str) -> str:
+    """Leave nothing in the words of others that would move or turn what is printed around them."""
+    return "".join(each if each.isprintable() else " " for each in text)
 
 
 def _received(trace: DeliveryTrace, who: str, since: str) -> Diagnosis:

@@ -1,7 +1,12 @@
 """What offices do with a document, told back to its sender; and how a document is recalled, asked back, refused."""
 
+import asyncio
+import json
+import sys
 import time
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from hub.installation import Installation
 from schemas.identifiers import AgencyCode, DocumentId
@@ -101,7 +106,7 @@ async def test_a_document_that_came_to_the_wrong_agency_goes_back_with_its_reaso
     hub: HubProcess, agencies: Agencies, installation: Installation
 ) -> None:
     document_id = await sent_to(agencies, PROVINCE, COMMUNE)
-    reason = "Văn bản thuộc thẩm quyền của Sở Nội vụ"
+    reason = "Văn bản thuộc thẩm quyền của [/bold]Sở Nội vụ"  # no markup of ours
     await agencies.clients[PROVINCE].status(document=document_id, to=AgencyCode(MINISTRY), status="02", detail=reason)
     (refused,) = await statuses_of(agencies, MINISTRY, "02")
     assert (refused.from_, refused.detail) == (PROVINCE, reason)
@@ -114,6 +119,7 @@ async def test_a_document_that_came_to_the_wrong_agency_goes_back_with_its_reaso
     assert rows[COMMUNE]["reason"] is None
     shown = await truc(installation, "trace", document_id)
     assert "từ chối tiếp nhận (02)" in shown
+    assert "[/bold]Sở Nội vụ" in shown
 
 
 async def test_a_document_is_updated_and_replaced_and_every_document_knows_the_whole_chain(
@@ -130,3 +136,39 @@ async def test_a_document_is_updated_and_replaced_and_every_document_knows_the_w
         chain = (await traced(installation, document_id))["chain"]
         assert [link["document_id"] for link in chain] == [other for other in ids if other != document_id]
     assert not agencies.notices
+
+
+async def test_a_simulated_nation_answers_with_statuses_too(
+    hub: HubProcess, installation: Installation, tmp_path: Path
+) -> None:
+    members = [
+        {
+            "code": code,
+            "user": endpoint,
+            "password": urlsplit(installation.accounts[AgencyCode(endpoint)].amqp_url).password,
+            "key_file": str(installation.accounts[AgencyCode(endpoint)].key_file),
+            "cert_file": str(installation.accounts[AgencyCode(endpoint)].certificate_file),
+            "guard_file": str(tmp_path / f"{endpoint}.guard"),
+        }
+        for code, endpoint in ((MINISTRY, MINISTRY), (PROVINCE, PROVINCE), (DEPARTMENT, PLATFORM), (COMMUNE, COMMUNE))
+    ]
+    parts = urlsplit(installation.accounts[AgencyCode(MINISTRY)].amqp_url)
+    config = {
+        "amqp_url": f"amqp://{{user}}:{{password}}@{parts.hostname}:{parts.port}{parts.path}",
+        "directory_file": str(installation.directory_file),
+        "agencies": members,
+        "documents_per_agency": 3,
+        "statuses": ["01", "03"],
+        "timeout_s": 60,
+    }
+    file = tmp_path / "nation.json"
+    file.write_text(json.dumps(config))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "adapters.nation", "--config", str(file), stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    summary = json.loads(out.splitlines()[-1])
+    assert process.returncode == 0, summary
+    assert summary["statuses"] == {"01": 36, "03": 36}
+    assert summary["receipts"] == {"received": 36}
+    assert (await truc_json(installation, "audit"))["clean"]

@@ -144,6 +144,11 @@ def test_what_the_office_does_is_said_behind_the_receipt(facts: DeliveryTrace, a
     assert "Business status" in diagnosis.en
 
 
+def test_the_words_of_a_recipient_stay_on_their_line() -> None:
+    facts = standing(progress="02", reason="hai\ndòng \u202eđảo")
+    assert "hai dòng  đảo." in diagnose_delivery(facts, NOW).vi
+
+
 def test_every_progress_and_request_has_its_words() -> None:
     assert set(PROGRESS) == set(get_args(Progress))
     assert set(REQUESTS) == set(get_args(Request))
