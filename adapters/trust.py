@@ -184,6 +184,21 @@ class Trust:
         return Unusable(error.strerror or "cannot be read", "không đọc được tệp", place=str(self._file), code="A103")
 
 
+def read_directory_file(file: Path) -> DirectoryFile:
+    """Read a directory file as it stands.
+
+    Raises:
+        Unusable: A103 when it is not a directory file.
+        OSError: When the file cannot be read.
+    """
+    try:
+        return DirectoryFile.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        found = f"{'/'.join(map(str, first['loc']))}: {first['msg']}"
+        raise Unusable(found, found, place=str(file), code="A103") from error
+
+
 def read_directory(file: Path) -> View:
     """Read a directory file; certificates that may not sign are left out, as the hub leaves them out.
 
@@ -191,12 +206,7 @@ def read_directory(file: Path) -> View:
         Unusable: A103 when it is not a directory file.
         OSError: When the file cannot be read.
     """
-    try:
-        directory = DirectoryFile.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        found = f"{'/'.join(map(str, first['loc']))}: {first['msg']}"
-        raise Unusable(found, found, place=str(file), code="A103") from error
+    directory = read_directory_file(file)
     agencies: dict[AgencyCode, list[AgencyEntry]] = defaultdict(list)
     for agency in directory.agencies:
         agencies[agency.code].append(agency)

@@ -101,7 +101,7 @@ class DocumentFacts(Wire):
         subject: Trích yếu: what it is about.
         issued_on: Day of promulgation.
         urgency: How fast it must travel and be processed.
-        signer: Who signed it.
+        signer: Who signed it; absent where the national packet that it came as does not say.
         due_on: Day by which an answer is asked for.
         reply_to: Documents that it answers.
     """
@@ -112,7 +112,7 @@ class DocumentFacts(Wire):
     subject: Annotated[str, text(2000)]
     issued_on: Day
     urgency: Urgency = "normal"
-    signer: Signer
+    signer: Signer | None = None
     due_on: Day | None = None
     reply_to: Annotated[tuple[Reference, ...], Field(max_length=100)] = ()
 

@@ -44,7 +44,8 @@ class Problem:
 
     Attributes:
         code: Key of `CATALOGUE`.
-        pointer: JSON pointer (RFC 6901) into the payload, `/header/…` into the JWS header, or empty for the whole.
+        pointer: JSON pointer (RFC 6901) into the payload, `/header/…` into the JWS header, the path of an element in a
+            national packet (`/edXML/…/To[2]/OrganId`), or empty for the whole.
         en: What was found there, in English; empty when the catalogue says it all.
         vi: The same in Vietnamese.
     """
@@ -167,6 +168,14 @@ CATALOGUE: Final[Mapping[str, Code]] = _catalogue(
         "sender",
     ),
     Code(
+        "E303", "XMLDSIG_PROFILE",
+        "The XML signature of the packet is not one that the axis accepts, or does not cover all of the packet.",
+        "Chữ ký XML của gói tin không thuộc loại trục chấp nhận, hoặc không bao gồm toàn bộ gói tin.",
+        "Sign the whole packet below edXMLHeader with RSA-SHA256, RSA-PSS or ECDSA-SHA256 and SHA-256 digests.",
+        "Ký toàn bộ gói tin, đặt trong edXMLHeader, bằng RSA-SHA256, RSA-PSS hoặc ECDSA-SHA256, hàm băm SHA-256.",
+        "sender",
+    ),
+    Code(
         "E401", "SENDER_MISMATCH",
         "The signer is neither the agency in `from` nor the platform in `via`.",
         "Bên ký không phải đơn vị ghi ở `from` cũng không phải nền tảng ghi ở `via`.",
@@ -261,6 +270,54 @@ CATALOGUE: Final[Mapping[str, Code]] = _catalogue(
         "Thiếu trường, thừa trường, hoặc giá trị sai.",
         "Correct the field; the JSON Schema is published with the axis.",
         "Sửa trường được nêu; lược đồ JSON được công bố cùng với trục.",
+        "sender",
+    ),
+    Code(
+        "E508", "NAME_UNSAFE",
+        "A file name could do harm, or two files of one packet bear the same name.",
+        "Tên tệp không an toàn, hoặc hai tệp trong một gói tin trùng tên.",
+        "Give the file a plain name without slashes, control or special characters, and send it again.",
+        "Đổi tên tệp thành tên đơn giản, không có dấu gạch chéo, ký tự điều khiển hay ký tự đặc biệt, rồi gửi lại.",
+        "sender",
+    ),
+    Code(
+        "E510", "XML_FORBIDDEN",
+        "The packet is not plain XML of the national format: DTD, comment, encoding, namespace or syntax.",
+        "Gói tin không phải XML thuần theo định dạng quốc gia: có DTD, chú thích, sai bảng mã, không gian tên hoặc cú pháp.",
+        "Write one edXML element in UTF-8, with nothing before it but the XML declaration, and no comments.",
+        "Ghi một phần tử edXML bằng UTF-8, trước đó chỉ có khai báo XML, không có chú thích.",
+        "sender",
+    ),
+    Code(
+        "E511", "ARCHIVE_LIMIT",
+        "The packet, or an archive in it, is larger, deeper or packed tighter than is taken.",
+        "Gói tin hoặc tệp nén trong gói tin quá lớn, lồng quá sâu hoặc nén bất thường.",
+        "Send fewer or smaller files, each in a ZIP of its own without archives in it.",
+        "Gửi ít tệp hơn hoặc tệp nhỏ hơn; mỗi tệp một ZIP riêng, không lồng tệp nén.",
+        "sender",
+    ),
+    Code(
+        "E512", "PACKET_FIELD",
+        "A field of the packet is missing or wrong.",
+        "Một trường của gói tin bị thiếu hoặc sai.",
+        "Correct the field that is named in the document management system, and send again.",
+        "Sửa trường được nêu trong hệ thống quản lý văn bản rồi gửi lại.",
+        "sender",
+    ),
+    Code(
+        "E513", "ATTACHMENT_UNPAIRED",
+        "An attachment is listed in the manifest but absent, or the reverse.",
+        "Tệp đính kèm có trong danh mục nhưng không có trong gói tin, hoặc ngược lại.",
+        "Give every attachment one entry in the manifest with the same ContentId.",
+        "Mỗi tệp đính kèm phải có đúng một mục trong danh mục, cùng ContentId.",
+        "sender",
+    ),
+    Code(
+        "E514", "STATE_SECRET",
+        "The packet declares a state secret, which the axis must not carry.",
+        "Gói tin ghi độ mật; trục không được chuyển văn bản bí mật nhà nước.",
+        "Send the document in the way that is prescribed for state secrets; nothing of it was passed on.",
+        "Gửi văn bản theo quy định về bảo vệ bí mật nhà nước; trục không chuyển tiếp nội dung nào.",
         "sender",
     ),
     Code(

@@ -1,11 +1,11 @@
-"""The command line of an agency: `truc-agency send | status | listen | gateway | doctor`; what is heavy, commands import."""
+"""The command line of an agency: `truc-agency send | listen | gateway | …`; what is heavy is imported by the commands."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from adapters.cli import doctor, gateway, listen, send, status
+from adapters.cli import convert, doctor, gateway, listen, send, status, verify
 from adapters.cli.output import Language, Session
 
 app = typer.Typer(
@@ -30,4 +30,6 @@ app.command()(send.send)
 app.command()(status.status)
 app.command()(listen.listen)
 app.command()(gateway.gateway)
+app.command()(verify.verify)
+app.command()(convert.convert)
 app.command()(doctor.doctor)

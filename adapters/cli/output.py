@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from pathlib import Path
@@ -150,7 +150,7 @@ def say(text: str) -> None:
 def explain_error(error: "AgencyError", language: Language) -> str:
     """Write an error as people are told it: what, where, who acts, what to do."""
     found = error.vi if language is Language.VI else error.en
-    return _explain(error.code, error.place, found, language)
+    return _explain(error.code, [(error.place, found)], language)
 
 
 def explain_problem(problem: "Problem", language: Language) -> str:
@@ -158,7 +158,18 @@ def explain_problem(problem: "Problem", language: Language) -> str:
     from adapters.errors import entry_of
 
     found = problem.vi if language is Language.VI else problem.en
-    return _explain(entry_of(problem.code), problem.pointer, found, language)
+    return _explain(entry_of(problem.code), [(problem.pointer, found)], language)
+
+
+def explain_problems(problems: Iterable["Problem"], language: Language) -> str:
+    """Write problems of a document, those of one code together: what it means and what to do stand there once."""
+    from adapters.errors import entry_of
+
+    found: dict[str, list[tuple[str, str]]] = {}
+    for problem in problems:
+        text = problem.vi if language is Language.VI else problem.en
+        found.setdefault(problem.code, []).append((problem.pointer, text))
+    return "\n".join(_explain(entry_of(code), places, language) for code, places in found.items())
 
 
 def exit_of(error: "AgencyError") -> Exit:
@@ -176,13 +187,12 @@ def exit_of(error: "AgencyError") -> Exit:
             return Exit.CONFIGURATION
 
 
-def _explain(code: "Code", place: str, found: str, language: Language) -> str:
+def _explain(code: "Code", places: Sequence[tuple[str, str]], language: Language) -> str:
     vietnamese = language is Language.VI
     title, place_label, found_label, acts_label, fix_label, retry = _LABELS[language]
     acts = _ACTORS[language][code.acts] + (f" {retry}" if code.retry else "")
     rows = (
-        (place_label, place),
-        (found_label, found),
+        *(row for place, found in places for row in ((place_label, place), (found_label, found))),
         (acts_label, acts),
         (fix_label, code.fix_vi if vietnamese else code.fix_en),
     )
