@@ -5,7 +5,7 @@
 | `inbox.take`                    | the broker hands the batch out again                              |
 | decide, off the event loop      | the same                                                          |
 | `ledger.record`                 | handed out again; every insert conflicts; nothing happens twice   |
-| `ledger.record` of conflicts    | the same                                                          |
+| `ledger.record` of objections   | the same                                                          |
 | `inbox.acknowledge`             | –                                                                 |
 
 A batch with many broadcasts is decided and recorded a part at a time, so that no transaction owes more than about
@@ -24,7 +24,7 @@ from hub.core.letter import Decision, notice_of
 from hub.core.policy import Policy
 from hub.core.submission import Submission
 from hub.core.trouble import Unstorable
-from hub.core.verdict import Accept, Park, Refuse, Verdict
+from hub.core.verdict import Accept, Objection, Park, Refuse, Verdict
 from hub.telemetry import report
 from schemas.checks.directory import Directory
 from schemas.refusal import Problem
@@ -62,11 +62,12 @@ class Inbox(Protocol):
 class Ledger(Protocol):
     """The ledger, as far as intake needs it."""
 
-    async def record(self, decisions: Sequence[Decision], now: datetime) -> Sequence[Accept]:
+    async def record(self, decisions: Sequence[Decision], now: datetime) -> Sequence[Objection]:
         """Write a batch in one transaction; what is known already changes nothing.
 
         Returns:
-            The documents that were not written because their sender used the id before for other bytes.
+            The documents that were not written because of what only the ledger can know: their sender used the id
+            before for other bytes, or has not uploaded a part.
         """
 
 
@@ -126,10 +127,10 @@ class Intake:
 
     async def _write(self, decisions: Sequence[Decision], now: datetime) -> list[Verdict]:
         try:
-            conflicts = await self.ledger.record(decisions, now)
+            objections = await self.ledger.record(decisions, now)
         except Unstorable:
-            conflicts = await self._record_singly(decisions, now)
-        refusals = [_conflict(accept) for accept in {item.document_id: item for item in conflicts}.values()]
+            objections = await self._record_singly(decisions, now)
+        refusals = [_refusal(each) for each in {each.accept.document_id: each for each in objections}.values()]
         if refusals:
             await self.ledger.record([self._decision(refusal, now) for refusal in refusals], now)
         refused = {refusal.document_id for refusal in refusals}
@@ -140,15 +141,15 @@ class Intake:
         notice = None if isinstance(verdict, Accept) else notice_of(verdict, self.signer, now)
         return Decision(verdict, notice)
 
-    async def _record_singly(self, decisions: Sequence[Decision], now: datetime) -> list[Accept]:
+    async def _record_singly(self, decisions: Sequence[Decision], now: datetime) -> list[Objection]:
         """Find the one that the database cannot hold, and park it without harming the others."""
-        conflicts: list[Accept] = []
+        objections: list[Objection] = []
         for decision in decisions:
             try:
-                conflicts.extend(await self.ledger.record([decision], now))
+                objections.extend(await self.ledger.record([decision], now))
             except Unstorable as error:
                 await self.ledger.record([Decision(_unstorable(decision.verdict, error), None)], now)
-        return conflicts
+        return objections
 
 
 def _submission_of(verdict: Verdict) -> Submission:
@@ -167,12 +168,12 @@ def _unstorable(verdict: Verdict, error: Unstorable) -> Park:
     return Park(submission, (Problem("E902", "", str(error)[:200], "cơ sở dữ liệu không lưu được"),), tell=None)
 
 
-def _conflict(accept: Accept) -> Refuse:
-    envelope = accept.envelope
+def _refusal(objection: Objection) -> Refuse:
+    accept, envelope = objection.accept, objection.accept.envelope
     return Refuse(
         document_id=accept.document_id,
         submission=_submission_of(accept),
         signer=envelope.via or envelope.from_,
         envelope_id=envelope.id,
-        problems=(Problem("E603", "/id", envelope.id, envelope.id),),
+        problems=objection.problems,
     )

@@ -1,19 +1,23 @@
 """Verdicts, receipts and letters for tests of what comes after the checks; signed for real, decided by nobody."""
 
 import functools
+import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from hub.core.delivery import Delivery
+from hub.core.grant import Granted
 from hub.core.letter import Decision, notice_of
+from hub.core.part import Kept
 from hub.core.policy import Policy
 from hub.core.settlement import ReceiptSettlement, settle_receipt
 from hub.core.submission import Submission
 from hub.core.verdict import Accept, Addressee, Answered, Park, Refuse, Verdict
 from schemas.addresses import Tier
-from schemas.envelope import ENVELOPE_TYP, DocumentFacts, Envelope, Signer, new_envelope
-from schemas.identifiers import AgencyCode, DeliveryId, identity_of
+from schemas.envelope import ENVELOPE_TYP, DocumentFacts, Envelope, Part, Signer, new_envelope
+from schemas.grant import Act, Grant
+from schemas.identifiers import AgencyCode, DeliveryId, DocumentId, identity_of
 from schemas.receipt import RECEIPT_TYP, Answer, Outcome, Receipt
 from schemas.refusal import Problem
 from schemas.signing import identity, sign
@@ -27,7 +31,40 @@ POLICY = Policy()
 _TIERS: Mapping[str, Tier] = {"H26": "ministry-province", "H26.01": "department-district", "H26.02.003": "commune"}
 
 
-def envelope(*, from_: str = SENDER, to: Sequence[str] = RECIPIENTS, now: datetime = NOW, **facts: Any) -> Envelope:
+def part(content: bytes = b"%PDF-1.7", name: str = "van-ban.pdf") -> Part:
+    """Describe a part with this content."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Part(name=name, media_type="application/pdf", sha256=sha256, length=len(content))
+
+
+def kept(content: bytes = b"%PDF-1.7", object_key: str = "parts/first") -> Kept:
+    """Say where a part with this content is kept."""
+    return Kept(hashlib.sha256(content).hexdigest(), len(content), object_key)
+
+
+def granted(
+    act: Act = "fetch",
+    *,
+    agency: str = RECIPIENTS[0],
+    via: str | None = None,
+    receives: bool = True,
+    part: str | None = None,
+    document: DocumentId | None = None,
+) -> Granted:
+    """Make a proven grant."""
+    grant = Grant(from_=agency, via=via, act=act, part=part, document=document, until=int(NOW.timestamp()) + 60)
+    return Granted(grant, AgencyCode(via or agency), receives)
+
+
+def envelope(
+    *,
+    from_: str = SENDER,
+    to: Sequence[str] = RECIPIENTS,
+    now: datetime = NOW,
+    via: str | None = None,
+    parts: Sequence[Part] = (),
+    **facts: Any,
+) -> Envelope:
     """Make an envelope with a fresh id; `facts` go into its document."""
     doc = {
         "number": "7816",
@@ -37,7 +74,10 @@ def envelope(*, from_: str = SENDER, to: Sequence[str] = RECIPIENTS, now: dateti
         "issued_on": "2026-11-23",
         "signer": Signer(name="Nguyễn Văn A"),
     }
-    return new_envelope(from_=from_, to=to, doc=DocumentFacts(**(doc | facts)), now_s=int(now.timestamp()))
+    facts = doc | facts
+    return new_envelope(
+        from_=from_, to=to, doc=DocumentFacts(**facts), now_s=int(now.timestamp()), via=via, parts=parts
+    )
 
 
 def accept(

@@ -3,7 +3,7 @@
 Every method is one transaction with a fixed number of statements, whatever the size of its batch. An insert that finds
 its key taken returns no row, and nothing that follows from it is written: that is all that makes repetitions harmless.
 
-Locks are taken in one order everywhere: documents, refusals, parked submissions and receipts by their keys, then
+Locks are taken in one order everywhere: parts, documents, refusals, parked submissions and receipts by their keys, then
 deliveries by their ids.
 """
 
@@ -19,10 +19,12 @@ import asyncpg
 
 from hub.core.delivery import Delivery, Transition
 from hub.core.letter import Decision, Letter
+from hub.core.part import check_parts
 from hub.core.settlement import ReceiptSettlement
 from hub.core.submission import Submission
-from hub.core.verdict import Accept, Answered, Park, ReceiptVerdict, Refuse
+from hub.core.verdict import Accept, Answered, Objection, Park, ReceiptVerdict, Refuse, conflict
 from hub.store.entries import DELIVERY_COLUMNS, Entries, columns, delivery_of, lock_deliveries, to_bytes, to_datetime
+from hub.store.parts import lock_parts, name_parts
 from hub.store.pool import Connection, Pool
 from schemas.envelope import URGENCIES
 from schemas.identifiers import DeliveryId, DocumentId
@@ -52,12 +54,12 @@ class PostgresLedger:
         self._pool = pool
         self._batch_size = batch_size
 
-    async def record(self, decisions: Sequence[Decision], now: datetime) -> Sequence[Accept]:
+    async def record(self, decisions: Sequence[Decision], now: datetime) -> Sequence[Objection]:
         """Write a batch of verdicts; what is known already changes nothing.
 
         Returns:
-            The documents that were not written because their sender used the id before for other bytes, here or
-            earlier in the batch.
+            The documents that were not written: their sender used the id before for other bytes, here or earlier in
+            the batch, or has not uploaded a part.
 
         Raises:
             Unavailable: When the database does not answer; the batch may or may not be written, and comes again.
@@ -78,11 +80,11 @@ class PostgresLedger:
                     assert_never(decision.verdict)
         entries = Entries(now)
         async with self._pool.transaction() as connection:
-            conflicts = await _accept(connection, accepts, entries)
+            objections = await _accept(connection, accepts, entries)
             await _refuse(connection, refusals, entries)
             await _park(connection, parked, "intake", entries)
             await entries.write(connection)
-        return conflicts
+        return objections
 
     async def record_receipts(
         self,
@@ -179,16 +181,16 @@ RETURNING document_id
 """
 
 
-async def _accept(connection: Connection, accepts: Sequence[Accept], entries: Entries) -> list[Accept]:
-    """Take documents over; returns the conflicts."""
+async def _accept(connection: Connection, accepts: Sequence[Accept], entries: Entries) -> list[Objection]:
+    """Take documents over; returns what speaks against the others."""
     if not accepts:
         return []
+    complete, objections = await _with_their_parts(connection, accepts)
     # The first in the batch stands for its id; the others are repetitions of it, or conflicts.
-    first = {(accept.envelope.from_, accept.envelope.id): accept for accept in reversed(accepts)}
-    rows = await connection.fetch(_ADD_DOCUMENTS, *columns(map(_document_row, first.values())), entries.now)
-    new = {_document_id(row) for row in rows}
+    first = {(accept.envelope.from_, accept.envelope.id): accept for accept in reversed(complete)}
+    new = await _add_documents(connection, list(first.values()), entries)
     rest = []
-    for accept in accepts:
+    for accept in complete:
         if accept.document_id not in new:
             rest.append(accept)
             continue
@@ -207,7 +209,30 @@ async def _accept(connection: Connection, accepts: Sequence[Accept], entries: En
     for accept in rest:
         if accept.document_id in known and not accept.redelivered:
             _note_duplicate(accept.document_id, entries)
-    return [accept for accept in rest if accept.document_id not in known]
+    return objections + [conflict(accept) for accept in rest if accept.document_id not in known]
+
+
+async def _with_their_parts(connection: Connection, accepts: Sequence[Accept]) -> tuple[list[Accept], list[Objection]]:
+    """Part the documents whose parts are there from the others. Those of a document that is known always are."""
+    held = await lock_parts(connection, accepts)
+    complete, objections = [], []
+    for accept in accepts:
+        problems = check_parts(accept.envelope, held)
+        if problems:
+            objections.append(Objection(accept, problems))
+        else:
+            complete.append(accept)
+    return complete, objections
+
+
+async def _add_documents(connection: Connection, accepts: Sequence[Accept], entries: Entries) -> set[DocumentId]:
+    """Write documents with the parts that they name; returns those that are new."""
+    if not accepts:
+        return set()
+    rows = await connection.fetch(_ADD_DOCUMENTS, *columns(map(_document_row, accepts)), entries.now)
+    new = {_document_id(row) for row in rows}
+    await name_parts(connection, [accept for accept in accepts if accept.document_id in new])
+    return new
 
 
 def _document_row(accept: Accept) -> tuple[object, ...]:

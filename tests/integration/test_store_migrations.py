@@ -10,7 +10,8 @@ from hub.core.trouble import Trouble, Unavailable
 from hub.store.migrations import head_revision, runner, status, upgrade
 from tests.services import run_sql, with_path
 
-HEAD = "0001_ledger"
+REVISIONS = ("0001_ledger", "0002_parts")
+HEAD = REVISIONS[-1]
 
 
 @pytest.fixture
@@ -25,10 +26,10 @@ async def empty_urls(postgresql):
 
 async def test_empty_database_is_brought_to_the_head(empty_urls):
     url = empty_urls[0]
-    assert (await status(url)).pending == (HEAD,)
-    assert await upgrade(url) == [HEAD]
+    assert (await status(url)).pending == REVISIONS
+    assert await upgrade(url) == list(REVISIONS)
     after = await status(url)
-    assert (after.applied, after.is_current) == ((HEAD,), True)
+    assert (after.applied, after.is_current) == (REVISIONS, True)
     assert head_revision() == HEAD
 
 
@@ -47,13 +48,13 @@ async def test_status_changes_nothing(empty_urls, postgresql):
 
 async def test_replicas_that_start_together_migrate_once(empty_urls):
     applied = await asyncio.gather(*(upgrade(empty_urls[0]) for _ in range(6)))
-    assert sorted(map(len, applied)) == [0, 0, 0, 0, 0, 1]
+    assert sorted(map(len, applied)) == [0, 0, 0, 0, 0, len(REVISIONS)]
 
 
 async def test_several_databases_of_one_cluster_migrate_at_once(own_postgresql):
     """The role belongs to the cluster, so all of them want to make it."""
     urls = [own_postgresql.create_database(f"truc_{number}") for number in range(6)]
-    assert await asyncio.gather(*(upgrade(url) for url in urls)) == [[HEAD]] * 6
+    assert await asyncio.gather(*(upgrade(url) for url in urls)) == [list(REVISIONS)] * 6
 
 
 async def test_owner_who_is_no_superuser_can_migrate_and_the_hub_can_use_the_same_login(own_postgresql):
@@ -62,7 +63,7 @@ async def test_owner_who_is_no_superuser_can_migrate_and_the_hub_can_use_the_sam
     )
     url = own_postgresql.url_of("own").replace("//truc:", "//owner:")
     url = url[: url.index(":", 13) + 1] + "x" + url[url.index("@") :]
-    assert await upgrade(url) == [HEAD]
+    assert await upgrade(url) == list(REVISIONS)
     from hub.store.pool import open_pool, ready
 
     async with open_pool(url) as pool:
@@ -71,18 +72,20 @@ async def test_owner_who_is_no_superuser_can_migrate_and_the_hub_can_use_the_sam
 
 async def test_migration_that_fails_leaves_nothing(empty_urls, monkeypatch, tmp_path):
     (tmp_path / f"v{HEAD}.sql").write_text("CREATE TABLE half (x int); SELECT 1 / 0;")
+    for revision in REVISIONS[:-1]:
+        (tmp_path / f"v{revision}.sql").write_text("CREATE TABLE whole (x int)")
     monkeypatch.setattr(runner, "_file", lambda revision: tmp_path / f"v{revision}.sql")
     with pytest.raises(Trouble):
         await upgrade(empty_urls[0])
     monkeypatch.undo()
-    assert (await status(empty_urls[0])).pending == (HEAD,)
-    assert await upgrade(empty_urls[0]) == [HEAD]
+    assert (await status(empty_urls[0])).pending == REVISIONS
+    assert await upgrade(empty_urls[0]) == list(REVISIONS)
 
 
 async def test_file_that_was_changed_after_it_was_applied_is_noticed(database_url):
     await run_sql(database_url, "UPDATE applied_revisions SET sha256 = 'another'")
-    assert (await status(database_url)).changed == (HEAD,)
-    with pytest.raises(Trouble, match=f"changed after they were applied: {HEAD}"):
+    assert (await status(database_url)).changed == REVISIONS
+    with pytest.raises(Trouble, match=f"changed after they were applied: {', '.join(REVISIONS)}"):
         await upgrade(database_url)
 
 
