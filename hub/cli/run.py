@@ -67,7 +67,8 @@ def _run_dev(wanted: "list[Loop]", host: str, port: int) -> None:
     with Servers(purpose="run") as servers:
         port = port or free_ports(1)[0]  # agencies have to know it beforehand
         folder = BASE_DIR / "run" / "installation"
-        installation = asyncio.run(install_demo(servers, folder, f"http://{host}:{port}"))
+        near = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
+        installation = asyncio.run(install_demo(servers, folder, f"http://{near}:{port}"))
         settings = load_settings(**installation.settings, http_port=port)
         configure(settings.log_level, settings.log_format)
         say(f"Trục đang chạy: http://{settings.http_host}:{settings.http_port}/readyz  (Ctrl-C để dừng)")

@@ -285,6 +285,10 @@ class MemoryBlobs:
         removed, self.staged = len(self.staged) - len(stays), stays
         return removed
 
+    def forget_processes(self) -> None:
+        """What is forgotten when a process dies: how far its walk was."""
+        self._walk.clear()
+
     def _listed(self) -> list[StoredObject]:
         return [StoredObject(key, len(content), at) for key, (content, at) in self.objects.items()]
 
