@@ -1,7 +1,7 @@
 """Keeps bytes under keys: in a local directory, or in a bucket of S3.
 
 * `file:///var/lib/truc/blobs`: each object is a file, written under a temporary name and renamed. Before `put` returns, the
-  file and its directories are on the disk, as what the database commits is.
+  bytes of a part and its directories are on the disk, as what the database commits is; a chunk may be lost with the power.
 * `s3://bucket/prefix`: credentials, region and endpoint come from the usual variables (`AWS_ACCESS_KEY_ID`, `AWS_REGION`,
   `AWS_ENDPOINT_URL`, …) or from the machine's role.
 
@@ -21,12 +21,12 @@ import obstore
 from obstore.store import LocalStore, S3Store
 
 from hub.blobs.errors import translated
-from hub.core.part import StoredObject, Upload
+from hub.core.part import UPLOADS, StoredObject, Upload
 from hub.core.trouble import Gone, Trouble
 
 READ_BYTES: Final = 2 * 1024 * 1024
 _MULTIPART_BYTES: Final = 8 * 1024 * 1024
-_MULTIPART_AT_ONCE: Final = 2
+_MULTIPART_AT_ONCE: Final = 1
 _PAGE: Final = 500
 _RETRIES: Final = 3
 _STAGED: Final = re.compile(r".+#[0-9]+")
@@ -172,7 +172,7 @@ class BlobStore:
             return
 
     async def _make_durable(self, key: str) -> None:
-        if self._root is not None:
+        if self._root is not None and not key.startswith(UPLOADS):
             await asyncio.to_thread(_sync, self._root, self._root / key)
 
 

@@ -123,8 +123,12 @@ def upload_of(key: str) -> Upload | None:
 
 
 def assemble(chunks: Iterable[StoredObject]) -> tuple[tuple[Piece, ...], int]:
-    """Join chunks from the beginning as far as they reach without a gap; returns what to read, and how far it goes."""
-    waiting = deque(sorted(_range_of(chunk.key) for chunk in chunks))
+    """Join chunks from the beginning as far as they reach without a gap; returns what to read, and how far it goes.
+
+    A chunk that is shorter than its key says was cut short when the power failed, and counts for nothing.
+    """
+    ranges = ((_range_of(chunk.key), chunk.length) for chunk in chunks)
+    waiting = deque(sorted(each for each, stored in ranges if each[1] == stored))
     pieces: list[Piece] = []
     reached = 0
     while True:

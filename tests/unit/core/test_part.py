@@ -1,5 +1,6 @@
 """How chunks are joined, and which parts of a document are missing."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -46,6 +47,12 @@ def test_chunks_reach_as_far_as_there_is_no_gap(ranges, reached):
 
     assert found == reached
     assert read(pieces) == CONTENT[:reached]
+
+
+def test_chunk_that_was_cut_short_with_the_power_counts_for_nothing():
+    cut = replace(chunk(10, 10), length=0)
+
+    assert assemble([chunk(0, 10), cut, chunk(20, 5)])[1] == 10
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 40)), max_size=12))
