@@ -32,12 +32,14 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Generic, Literal, Self, TypeVar
 
-from adapters.errors import BrokerError
+from adapters.errors import BrokerError, Unusable
 from adapters.inbox_guard import HandedOver, InboxGuard
 from adapters.line import Consumer, Line, Message, Publisher, acknowledge, put_aside
+from adapters.parts import PartStore
 from adapters.trust import Problems, Trust
 from schemas.addresses import Lane, agency_queue, submit_key
 from schemas.envelope import ENVELOPE_TYP, Action, DocumentFacts, Envelope, Part, new_envelope
@@ -208,11 +210,13 @@ class AgencyClient:
         signer: Its key.
         trust: Its view of the directory.
         guard: Its memory of what was handed over.
+        hub_url: The hub's HTTP API; without it no parts can be transferred.
         ssl_context: Authorities, and for mutual TLS the client certificate.
         prefetch: Most messages that the broker hands out before the first is answered.
         publish_timeout_s: How long to try until a publish is confirmed, seconds.
         confirm_timeout_s: How long to wait for one confirm before publishing again, seconds.
         connect_timeout_s: How long one attempt to connect may take, seconds.
+        part_timeout_s: How long to try to transfer a part without getting any further, seconds.
         clock: The present, aware.
     """
 
@@ -224,11 +228,13 @@ class AgencyClient:
         trust: Trust,
         guard: InboxGuard,
         *,
+        hub_url: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
         prefetch: int = 64,
         publish_timeout_s: float = 60.0,
         confirm_timeout_s: float = 20.0,
         connect_timeout_s: float = 15.0,
+        part_timeout_s: float = 60.0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._code = AgencyCode(code)
@@ -239,6 +245,11 @@ class AgencyClient:
         self._publish_timeout_s = publish_timeout_s
         line = Line(amqp_url, self._code, ssl_context, connect_timeout_s)
         self._publisher = Publisher(line, self._code, confirm_timeout_s)
+        self._parts = (
+            PartStore(hub_url, self._code, signer, ssl_context=ssl_context, timeout_s=part_timeout_s, clock=clock)
+            if hub_url is not None
+            else None
+        )
         self._arrived: asyncio.Queue[Message | BrokerError | None] = asyncio.Queue()
         self._consumer = Consumer(line, agency_queue(self._code), prefetch, self._arrived, self._forget_messages)
         self._consuming: asyncio.Task[None] | None = None
@@ -256,6 +267,8 @@ class AgencyClient:
             await asyncio.wait({self._consuming})
         self._arrived.put_nowait(None)
         await self._publisher.close()
+        if self._parts is not None:
+            await self._parts.close()
 
     async def submit(self, document: Envelope | bytes, *, timeout_s: float | None = None) -> Submitted:
         """Sign a document and publish it until the broker has confirmed it; or publish bytes signed before.
@@ -375,6 +388,50 @@ class AgencyClient:
             staff=staff,
         )
         await self._publish("status", await self._sign(content.to_json(), STATUS_TYP), self._publish_timeout_s)
+
+    async def upload(
+        self, source: Path | bytes, *, name: str, media_type: str, from_: AgencyCode | None = None
+    ) -> Part:
+        """Bring a part to the hub, unless it is there already; name what comes back in the envelope.
+
+        Do so before `submit`: a document whose parts are not there is refused with E503.
+
+        Args:
+            source: A file, which is streamed, or bytes.
+            name: File name shown to people.
+            media_type: Such as `application/pdf`.
+            from_: For platforms: the agency that will send the document.
+
+        Raises:
+            FileUnusable: When the file cannot be read.
+            PartError: When the hub refuses it, or nothing has moved for `part_timeout_s`.
+            Unusable: Without `hub_url`.
+            pydantic.ValidationError: When name or media type are not as envelopes want them.
+        """
+        return await self._part_store().upload(source, name=name, media_type=media_type, agency=from_ or self._code)
+
+    async def fetch(self, delivery: Delivery, part: Part, into: Path) -> None:
+        """Fetch a part of a delivered document to a file, which is there as a whole and right, or not at all.
+
+        Do so before the delivery is answered. What has come before an interruption stays beside the file, hidden, and
+        is used by the next try.
+
+        Args:
+            delivery: The document in which it came.
+            part: One of its parts.
+            into: The file; one that is there is replaced.
+
+        Raises:
+            FileUnusable: When the file cannot be written.
+            PartError: When the hub refuses, what it sends is not the part, or nothing has moved for `part_timeout_s`.
+            Unusable: Without `hub_url`.
+        """
+        await self._part_store().fetch(delivery.document_id, part, into, agency=delivery.recipient)
+
+    def _part_store(self) -> PartStore:
+        if self._parts is None:
+            raise Unusable("needed for parts, and not set", "cần để chuyển tệp nhưng chưa đặt", place="hub_url")
+        return self._parts
 
     def arrivals(self) -> AsyncIterator[Arrival]:
         """Iterate over all that arrives, until the client is closed.

@@ -4,6 +4,8 @@
 ```
 AgencyError
 ├── Unusable            something of our own: settings, key, certificate, directory file, guard database
+├── FileUnusable        a file that is to be sent or written
+├── PartError           the way of a part to or from the hub
 └── BrokerError         the way to the axis; `token` holds the bytes that were to be sent
     ├── Unreachable     the broker does not answer
     ├── RefusedByBroker the broker knows us and says no, or does not let us in
@@ -162,6 +164,22 @@ OWN_CODES: Final[Mapping[str, Code]] = MappingProxyType({
             "Thử lại; nhật ký của cổng ghi lại sự việc, đề nghị báo cho nơi cung cấp phần mềm.",
             "operator", retry=True,
         ),
+        Code(
+            "A120", "FILE_UNUSABLE",
+            "A file that is to be sent or written cannot be used.",
+            "Không dùng được tệp cần gửi hoặc cần ghi.",
+            "Check that it exists, may be read or written, and that the disk has space.",
+            "Kiểm tra tệp có tồn tại, có quyền đọc ghi và ổ đĩa còn dung lượng.",
+            "sender",
+        ),
+        Code(
+            "A121", "NOT_THE_HUB",
+            "What answers under hub_url is not the hub's API.",
+            "Địa chỉ hub_url trả lời không phải giao diện của trục.",
+            "Check hub_url, and what stands between: proxies and firewalls.",
+            "Kiểm tra hub_url và các máy chủ trung gian: proxy, tường lửa.",
+            "sender",
+        ),
     )
 })  # fmt: skip
 """What only the agency itself can meet; codes of the hub are in `schemas.refusal`."""
@@ -189,6 +207,18 @@ class AgencyError(Exception):
 
 class Unusable(AgencyError):
     """Something of our own cannot be used: settings, key, certificate, directory file or guard database."""
+
+
+class FileUnusable(AgencyError):
+    """A file that is to be sent or written cannot be used."""
+
+    default_code = "A120"
+
+
+class PartError(AgencyError):
+    """A part did not get to the hub, or from it; the code says whether the hub refused it or was not reached."""
+
+    default_code = "E901"
 
 
 class BrokerError(AgencyError):

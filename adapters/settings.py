@@ -41,6 +41,7 @@ _VI: Final = {
     "less_than_equal": "quá lớn",
     "bool_parsing": "phải là true hoặc false",
     "webhook_url": "không phải địa chỉ dạng https://MÁY/ĐƯỜNG-DẪN (http chỉ dùng trong máy)",
+    "hub_url": "không phải địa chỉ dạng https://MÁY/",
     "amqp_url": "không phải địa chỉ dạng amqps://MÃ:MẬT-KHẨU@MÁY/",
 }
 
@@ -52,6 +53,9 @@ class AgencySettings(BaseSettings):
 
     amqp_url: SecretStr = Field(
         description="The broker of the axis: amqps://CODE:PASSWORD@HOST/VHOST; with client certificates ?auth=external."
+    )
+    hub_url: str | None = Field(
+        default=None, description="The hub's HTTP API, where parts go up and come down: https://HOST/."
     )
     code: str = Field(description="Code of the agency or platform; also the broker user.")
     key_file: Path = Field(description="Private key that signs (PEM).")
@@ -71,6 +75,10 @@ class AgencySettings(BaseSettings):
     publish_timeout_s: float = Field(default=60.0, gt=0, description="How long to try until a publish is confirmed.")
     confirm_timeout_s: float = Field(default=20.0, gt=0, description="How long to wait for one confirm.")
     connect_timeout_s: float = Field(default=15.0, gt=0, description="How long one attempt to connect may take.")
+
+    part_timeout_s: float = Field(
+        default=60.0, gt=0, description="How long to try to transfer a part without getting any further."
+    )
 
     mailbox_file: Path = Field(
         default=Path("truc-mailbox.db"), description="What the gateway keeps (SQLite), on a disk that lasts."
@@ -116,6 +124,18 @@ class AgencySettings(BaseSettings):
             raise PydanticCustomError("webhook_url", "not a URL such as https://HOST/PATH; http only on loopback")
         return value
 
+    @field_validator("hub_url")
+    @classmethod
+    def _is_http_url(cls, value: str | None) -> str | None:
+        try:
+            url = urlsplit(value or "http://unset")
+            usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise PydanticCustomError("hub_url", "not a URL such as https://HOST/")
+        return value
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -131,12 +151,13 @@ class AgencySettings(BaseSettings):
         return init_settings, env_settings, file_secret_settings, toml
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """Make what TLS needs; `None` when the url does not ask for TLS.
+        """Make what TLS needs; `None` when neither url asks for TLS.
 
         Raises:
             Unusable: A101 when a file of it cannot be used.
         """
-        if not self.amqp_url.get_secret_value().startswith("amqps:"):
+        urls = self.amqp_url.get_secret_value(), self.hub_url or ""
+        if not any(url.startswith(("amqps:", "https:")) for url in urls):
             return None
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
