@@ -30,8 +30,8 @@ from hub.core.working_calendar import WorkingCalendar
 from schemas.identifiers import AgencyCode
 
 PREFIX: Final = "TRUC_"
-_NOT_OF_THE_HUB: Final = "TRUC_AGENCY_"
-"""Variables of the agencies' adapter, which may run on the same machine."""
+_NOT_OF_THE_HUB: Final = ("TRUC_AGENCY_", "TRUC_TEST_")
+"""Variables of the agencies' adapter, which may run on the same machine, and of the tests, which start hubs."""
 _BESIDE_THE_SETTINGS: Final = frozenset({"TRUC_CONFIG", "TRUC_SECRETS_DIR", "TRUC_DATABASE_OWNER_URL"})
 _URLS: Final = {
     "amqp_url": "amqp://user:password@broker:5672/",

@@ -96,7 +96,7 @@ class PackedFile:
 
 
 def files(packet: Packet) -> tuple[tuple[PackedFile, ...], tuple[Problem, ...]]:
-    """Find the files of a packet, in the order of its manifest where it has one.
+    """Find the files of a packet, in the order of its attachments.
 
     Returns:
         The files, and every problem: E508 for names, E511 for archives, E512 for damaged ones. Nothing may be stored

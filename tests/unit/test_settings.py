@@ -60,8 +60,9 @@ def test_misspelt_variable_is_refused(monkeypatch):
         load_settings()
 
 
-def test_variables_of_an_adapter_on_the_same_machine_are_let_be(monkeypatch):
-    monkeypatch.setenv("TRUC_AGENCY_CODE", "H26")
+@pytest.mark.parametrize("name", ["TRUC_AGENCY_CODE", "TRUC_TEST_EDXML"])
+def test_variables_of_an_adapter_and_of_the_tests_are_let_be(monkeypatch, name):
+    monkeypatch.setenv(name, "H26")
 
     load_settings()
 
