@@ -29,7 +29,7 @@ test: check ## Run every check and every test
 	@$(BOOTSTRAP) services || [ -z "$$CI" ]
 	@$(BIN)/pytest $(ARGS)
 
-run: setup ## Run the hub with its console until Ctrl-C; its data stay in .truc/run
+run: setup ## Run the hub until Ctrl-C; its data stay in .truc/run
 	@$(TRUC) run --dev $(ARGS)
 
 check: $(ENVIRONMENT) ## Check style, types and imports

@@ -54,7 +54,8 @@ class Installation:
         directory: The directory at the moment of the installation.
         directory_file: The same as a file, as agencies get it.
         accounts: How each endpoint connects.
-        environment_file: Shell assignments for `truc` in other terminals.
+        environment_file: Shell assignments for `truc` in other terminals. Beside it, `agencies/` has the settings of
+            `truc-agency` for each endpoint.
     """
 
     settings: Mapping[str, str]
@@ -112,6 +113,7 @@ async def install(
     )
     lines = [f"{name}='{value}'\n" for name, value in installation.environment.items()]
     _write_secret(installation.environment_file, "".join(lines))
+    _write_agencies(folder / "agencies", installation)
     return installation
 
 
@@ -163,6 +165,23 @@ def _passwords(folder: Path, directory: Directory) -> dict[AgencyCode, str]:
     passwords = {code: known.get(code) or secrets.token_urlsafe(18) for code in endpoints_of(directory)}
     _write_secret(path, json.dumps(passwords, indent=1))
     return passwords
+
+
+def _write_agencies(folder: Path, installation: Installation) -> None:
+    folder.mkdir(exist_ok=True)
+    for code, account in installation.accounts.items():
+        settings = {
+            "amqp_url": account.amqp_url,
+            "hub_url": account.hub_url,
+            "code": code,
+            "key_file": str(account.key_file),
+            "certificate_file": str(account.certificate_file),
+            "directory_file": str(installation.directory_file.absolute()),
+            "guard_file": str((folder / f"{code}.guard").absolute()),
+        }
+        # A JSON text is a TOML string as well.
+        lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in settings.items()]
+        _write_secret(folder / f"{code}.toml", "".join(lines))
 
 
 def _write_secret(path: Path, text: str) -> None:

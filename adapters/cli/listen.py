@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adapters.cli.output import OUTCOMES_VI, Exit, Session, run
+from adapters.cli.output import OUTCOMES_VI, Exit, Misused, Session, run
 
 if TYPE_CHECKING:
     from adapters.client import AgencyClient, Arrival
@@ -36,12 +36,11 @@ def listen(
 
     async def command() -> Exit:
         from adapters.cli.wiring import client_of
-        from adapters.errors import Unusable
         from adapters.inbox_guard import InboxGuard
 
         settings = session.settings()
         if into is not None and not into.is_dir():
-            raise Unusable("there is no such folder", "không có thư mục này", place=str(into))
+            raise Misused(into, "there is no such folder", "không có thư mục này")
         with InboxGuard(settings.guard_file) as guard:
             await guard.forget(datetime.now(UTC) - timedelta(days=settings.guard_days))
             async with client_of(settings, guard) as client:

@@ -62,6 +62,20 @@ _LABELS: Final = {
 OUTCOMES_VI: Final = {"received": "đã nhận", "failed": "chưa xử lý được", "refused": "từ chối"}
 
 
+class Misused(Exception):  # noqa: N818 - as in adapters.errors
+    """The command line names a file or a folder that cannot be used; nothing is wrong with the settings.
+
+    Attributes:
+        en: What was found.
+        vi: The same in Vietnamese.
+    """
+
+    def __init__(self, place: object, en: str, vi: str) -> None:
+        self.en = f"{place}: {en}"
+        self.vi = f"{place}: {vi}"
+        super().__init__(self.en)
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """What the options before the command say."""
@@ -109,6 +123,9 @@ def run(session: Session, command: Callable[[], Coroutine[Any, Any, Exit]]) -> N
     except AgencyError as error:
         say(explain_error(error, session.language))
         code = exit_of(error)
+    except Misused as error:
+        say(session.choose(error.vi, error.en))
+        code = Exit.USAGE
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
     raise typer.Exit(code)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adapters.cli.output import OUTCOMES_VI, Exit, Session, explain_problem, run, say
+from adapters.cli.output import OUTCOMES_VI, Exit, Misused, Session, explain_problem, run, say
 
 if TYPE_CHECKING:
     from adapters.client import AgencyClient
@@ -231,38 +231,37 @@ def _describe(
 
 
 def _read(file: Path) -> dict[str, Any]:
-    from adapters.errors import Unusable
-
+    kind = "JSON" if file.suffix == ".json" else "TOML"
     try:
         text = _read_bytes(file).decode()
-        described = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+        described = json.loads(text) if kind == "JSON" else tomllib.loads(text)
     except ValueError as error:
-        raise Unusable(str(error), str(error), place=str(file)) from error
+        raise Misused(file, f"not {kind}: {error}", f"sai cú pháp {kind}: {error}") from error
     if not isinstance(described, dict):
-        raise Unusable("not an object", "không phải đối tượng JSON", place=str(file))
+        raise Misused(file, "not an object", "không phải đối tượng JSON")
     return described
 
 
 def _read_bytes(file: Path) -> bytes:
-    from adapters.errors import Unusable
-
     try:
         return file.read_bytes()
     except OSError as error:
-        raise Unusable(str(error), str(error), place=str(file)) from error
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: OSError) -> Misused:
+    return Misused(file, error.strerror or "cannot be read", f"không đọc được tệp ({error.strerror})")
 
 
 def _part(file: Path) -> dict[str, Any]:
     import hashlib
-
-    from adapters.errors import Unusable
 
     try:
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         length = file.stat().st_size
     except OSError as error:
-        raise Unusable(str(error), str(error), place=str(file)) from error
+        raise _unreadable(file, error) from error
     return {"name": file.name, "media_type": _media_type(file), "sha256": digest, "length": length}
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hub.cli.output import Exit, fail, print_json, reporting, say
+from hub.cli.output import Exit, agreed, fail, print_json, reporting, say
 
 if TYPE_CHECKING:
     from hub.broker.topology import Drift, Step, Topology
@@ -38,8 +38,8 @@ def apply(
             say("Không có gì phải làm.")
             return
         _print_steps(found.missing)
-        if not yes:
-            typer.confirm(f"Thực hiện {len(found.missing)} bước?", abort=True, err=True)
+        if not yes and not agreed(f"Thực hiện {len(found.missing)} bước?"):
+            raise fail(Exit.NEGATIVE, "nothing was done")
         asyncio.run(_apply(found.missing))
         say(f"Đã thực hiện {len(found.missing)} bước.")
 

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from enum import StrEnum
@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
-from hub.cli.output import Exit, fail, print_json, reporting, say
-from schemas.addresses import Tier
+from hub.cli.output import TIERS_VI, Exit, agreed, fail, print_json, reporting, say
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -42,12 +41,6 @@ KINDS: Final = {
     "platforms": "Nền tảng",
     "mandates": "Ủy quyền",
     "certificates": "Chứng thư",
-}
-TIER_VI: Final[Mapping[Tier, str]] = {
-    "ministry-province": "Bộ, tỉnh",
-    "department-district": "Sở, ngành, cục, vụ",
-    "commune": "Xã, phường",
-    "associate": "Đơn vị liên kết",
 }
 STATE_VI: Final = {"open": "hoạt động", "suspended": "tạm dừng", "closed": "đã đóng"}
 
@@ -87,7 +80,7 @@ def import_(
         if not as_json:
             _show_changes(changes)
             _show_findings(findings)
-        applied = bool(changes) and not refused and not dry_run and (yes or _agreed())
+        applied = bool(changes) and not refused and not dry_run and (yes or agreed("Nhập các thay đổi này?"))
         if applied:
             actor, now = getpass.getuser(), _now()
             epoch = _with_store(
@@ -217,13 +210,6 @@ def _moment(day: str | None) -> datetime:
         raise fail(Exit.USAGE, f"--at {day}: not a day, write YYYY-MM-DD") from error
 
 
-def _agreed() -> bool:
-    if not sys.stdin.isatty():
-        say("Không có người trả lời; thêm --yes để nhập.")
-        return False
-    return typer.confirm("Nhập các thay đổi này?", err=True)
-
-
 def _read(file: Path) -> "DirectoryFile":
     from schemas.directory_file import DirectoryFile
     from schemas.wire import read_payload
@@ -310,16 +296,23 @@ def _show_changes(changes: "Changes") -> None:
     for kind, name in KINDS.items():
         table.add_row(name, str(len(getattr(changes.added, kind))), str(len(getattr(changes.changed, kind))))
     console.print(table)
-    edits = [
+    # What is changed comes first: of a whole country the new entries alone are far more than can be shown.
+    lines = [
         edit
         for kind in KINDS
         for before, after in zip(getattr(changes.before, kind), getattr(changes.changed, kind), strict=True)
         for edit in _edits(before, after)
     ]
-    for edit in edits[:MAX_ROWS]:
-        console.print(edit, markup=False, soft_wrap=True)
-    _say_rest(edits)
+    lines += [f"+ {_entry(entry)}" for kind in KINDS for entry in getattr(changes.added, kind)]
+    for line in lines[:MAX_ROWS]:
+        console.print(line, markup=False, soft_wrap=True)
+    _say_rest(lines)
     console.print(f"Giữ nguyên {changes.unchanged} mục; {changes.absent} mục không có trong tệp vẫn giữ lại.")
+
+
+def _entry(entry: Any) -> str:
+    members = entry.model_dump(exclude_defaults=True, exclude={"pem"})
+    return ", ".join(f"{key}: {value}" for key, value in members.items())
 
 
 def _edits(before: Any, after: Any) -> list[str]:
@@ -351,15 +344,17 @@ def _numbers(directory: "Directory") -> dict[str, Any]:
     from schemas.checks.directory import endpoints_of
 
     agencies = directory.agencies.values()
-    known = Counter(agency.tier for agency in agencies if agency.state != "closed")
-    connected = Counter(agency.tier for agency in agencies if agency.state != "closed" and agency.endpoint)
-    closed = Counter(agency.tier for agency in agencies if agency.state == "closed")
+    known: Counter[str] = Counter(agency.tier for agency in agencies if agency.state != "closed")
+    connected: Counter[str] = Counter(
+        agency.tier for agency in agencies if agency.state != "closed" and agency.endpoint
+    )
+    closed: Counter[str] = Counter(agency.tier for agency in agencies if agency.state == "closed")
     return {
         "version": 1,
         "epoch": directory.epoch,
         "as_of": directory.as_of,
         "tiers": {
-            tier: {"agencies": known[tier], "connected": connected[tier], "closed": closed[tier]} for tier in TIER_VI
+            tier: {"agencies": known[tier], "connected": connected[tier], "closed": closed[tier]} for tier in TIERS_VI
         },
         "endpoints": len(endpoints_of(directory)),
         "platforms": len(directory.platforms),
@@ -374,7 +369,7 @@ def _show_numbers(numbers: dict[str, Any]) -> None:
 
     table = Table("Cấp", "Đơn vị", "Đã kết nối", "Đã đóng", title=f"Danh mục, phiên bản {numbers['epoch']}")
     for tier, counts in numbers["tiers"].items():
-        table.add_row(TIER_VI[tier], *(str(count) for count in counts.values()))
+        table.add_row(TIERS_VI[tier], *(str(count) for count in counts.values()))
     console = Console(highlight=False)
     console.print(table)
     console.print(
@@ -430,7 +425,7 @@ def _show_one(found: dict[str, Any]) -> None:
     facts.add_row("Mã", found["code"])
     if agency:
         facts.add_row("Tên", agency["name"])
-        facts.add_row("Cấp", TIER_VI[agency["tier"]])
+        facts.add_row("Cấp", TIERS_VI[agency["tier"]])
         facts.add_row("Đơn vị cấp trên", agency["parent"] or "–")
         facts.add_row("Đơn vị trực thuộc", str(found["children"]))
         facts.add_row("Điểm kết nối", agency["endpoint"] or "chưa kết nối")

@@ -34,11 +34,12 @@ ACTS_VI = {
 _FIXES_VI = {
     "database": (
         "kiểm tra PostgreSQL có đang chạy và TRUC_DATABASE_URL có đúng (máy, cổng, tài khoản, mật khẩu, tên cơ sở dữ "
-        "liệu); `truc db status` cho biết bảng đã có chưa."
+        "liệu); `truc db status` cho biết bảng đã có chưa. Biến TRUC_… còn lại của một lần `make run` đã dừng thì bỏ "
+        "bằng `unset`, hoặc mở cửa sổ lệnh mới."
     ),
     "broker": (
         "kiểm tra RabbitMQ có đang chạy và TRUC_AMQP_URL, TRUC_AMQP_MANAGEMENT_URL có đúng (máy, cổng, tài khoản, mật "
-        "khẩu, vhost)."
+        "khẩu, vhost). Biến TRUC_… còn lại của một lần `make run` đã dừng thì bỏ bằng `unset`, hoặc mở cửa sổ lệnh mới."
     ),
 }
 
@@ -63,6 +64,14 @@ def say(text: str) -> None:
 def print_json(value: Any) -> None:
     """Print data for a program."""
     print(json.dumps(value, ensure_ascii=False, indent=2, default=_plain))
+
+
+def agreed(question: str) -> bool:
+    """Ask the person at the terminal; where nobody can answer, say how to do without."""
+    if not sys.stdin.isatty():
+        say("Không có người trả lời; thêm --yes để thực hiện.")
+        return False
+    return typer.confirm(question, err=True)
 
 
 def fail(code: Exit, message: str) -> typer.Exit:

@@ -71,7 +71,7 @@ def _run_dev(wanted: "list[Loop]", host: str, port: int) -> None:
         installation = asyncio.run(install_demo(servers, folder, f"http://{near}:{port}"))
         settings = load_settings(**installation.settings, http_port=port)
         configure(settings.log_level, settings.log_format)
-        say(f"Trục đang chạy: http://{settings.http_host}:{settings.http_port}/readyz  (Ctrl-C để dừng)")
+        say(f"Khởi động trục: http://{settings.http_host}:{settings.http_port}/readyz  (Ctrl-C để dừng)")
         say(f"Cho lệnh truc khác:  set -a; . {installation.environment_file}; set +a")
         _use_uvloop(lambda: until_signal(lambda stop: wiring.run(settings, wanted, stop)))
         say("Đang dừng các máy chủ riêng …")

@@ -96,7 +96,8 @@ def _show(console: "Console", item: "Finding", now: datetime, language: str) -> 
     elif isinstance(item, RefusalTrace):
         _show_refusal(console, item, language)
     else:
-        console.print(f"parked {item.parked_id}  user {item.user or '—'}  {item.code}")
+        user = "tài khoản" if language == "vi" else "user"
+        console.print(f"{item.parked_id}  {user} {item.user or '—'}", markup=False)
     console.print()
 
 

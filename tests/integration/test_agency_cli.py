@@ -304,6 +304,29 @@ async def test_what_is_not_signed_is_not_sent_as_a_token(axis, office):
     assert await axis.waiting(INTAKE) == 0
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("send", "gone.toml"),
+        ("send", "--token", "gone.jws"),
+        ("send", "--to", "H17", "--subject", "…", "--signer", "B", "--part", "gone.pdf"),
+        ("send", "broken.toml"),
+        ("send", "list.json"),
+        ("listen", "--into", "gone"),
+    ],
+    ids=" ".join,
+)
+async def test_a_wrong_path_is_no_wrong_setting(office, arguments):
+    (office.folder / "broken.toml").write_text("to = [")
+    (office.folder / "list.json").write_text("[]")
+
+    code, out, err = await office.run(*arguments)
+
+    assert (code, out) == (2, "")
+    assert err.startswith(f"{arguments[-1]}: ")
+    assert "truc-agency.toml" not in err
+
+
 @pytest.mark.parametrize("url", ["axis.example", "amqp://H26:x@127.0.0.1:port/", "amqp://H26:x@[::1/", "http://x/"])
 async def test_address_that_is_none_is_a_wrong_setting(office, url):
     office.settings["amqp_url"] = url

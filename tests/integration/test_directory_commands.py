@@ -85,6 +85,20 @@ def test_a_change_is_shown_with_both_values(truc, demo_file, tmp_path):
     assert f"H53.101: name: {entry.name} → UBND phường Long Hoa" in result.stdout
 
 
+def test_what_is_new_is_shown_after_what_is_changed(truc, demo_file, tmp_path):
+    truc("import", demo_file, "--yes")
+    part = tmp_path / "part.json"
+    entry = next(entry for entry in demo_country().agencies if entry.code == "H53.101")
+    changed = entry.model_copy(update={"name": "UBND phường Long Hoa"})
+    new = entry.model_copy(update={"code": "H53.777", "name": "UBND xã Mới", "endpoint": None})
+    part.write_bytes(DirectoryFile(agencies=(new, changed)).to_json())
+
+    shown = truc("import", part, "--dry-run").stdout
+
+    line = "+ code: H53.777, name: UBND xã Mới, tier: commune, parent: H53, valid_from: 2025-07-01"
+    assert shown.index("H53.101: name:") < shown.index(line)
+
+
 def test_export_gives_back_what_was_imported(truc, demo_file, tmp_path):
     truc("import", demo_file, "--yes")
     out = tmp_path / "out.json"

@@ -110,6 +110,8 @@ async def test_e801_a_binding_is_missing_and_the_other_recipients_do_not_notice(
 
     drift = await truc_json(installation, "broker", "drift", expect=1)
     assert len(drift["missing"]) == 1
+    await truc(installation, "broker", "apply", expect=1)  # nobody is there to agree
+    assert (await truc_json(installation, "broker", "plan"))["steps"] == drift["missing"]
     await truc(installation, "broker", "apply", "--yes")
     assert (await truc_json(installation, "broker", "plan"))["steps"] == []
     await agencies.everyone_has([sent.document_id], 30)

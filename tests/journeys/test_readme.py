@@ -17,7 +17,7 @@ from tests.hub_process import free_port
 from tests.services import unavailable
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text().replace("\\\n", "")
 BLOCKS = [block.strip().splitlines() for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)]
 
 GIVEN = ("TRUC_AMQP_URL", "TRUC_AMQP_MANAGEMENT_URL", "TRUC_DATABASE_URL")
@@ -142,6 +142,8 @@ def test_make_run_stays_up_until_ctrl_c_and_the_commands_beside_it_work(
                 check=False,
             )
             assert done.returncode == 0, command + done.stdout + done.stderr
+            if "trace" in command:
+                assert "1/2 đơn vị đã nhận" in done.stdout
     finally:
         os.killpg(process.pid, signal.SIGINT)
         process.wait(60)
