@@ -323,6 +323,7 @@ class Tally:
         under_way: What is not fully answered.
         awaited: The document of each delivery without a receipt.
         unstated: Documents and recipients whose last status is awaited.
+        began: When the first document was sent, monotonic seconds.
     """
 
     events: bool
@@ -339,6 +340,7 @@ class Tally:
     handed_over: set[DeliveryId] = field(default_factory=set)
     latencies_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    began: float | None = None
 
     @property
     def finished(self) -> bool:
@@ -354,6 +356,7 @@ class Tally:
 
     def going(self, document_id: DocumentId, drafted: Drafted, now: float) -> None:
         """Note what is about to be sent."""
+        self.began = now if self.began is None else self.began
         self.still_to_send -= 1
         answers = len(drafted.to) * (1 if self.last_status is None else 2)
         self.under_way[document_id] = Sent(now, drafted.expected, answers)
@@ -457,6 +460,7 @@ class Nation:
             users[member.user or member.code].append(member)
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
             working = []
+            offices = []
             for user, members in users.items():
                 signer = load_signer(members[0].key_file, members[0].cert_file)
                 guard = stack.enter_context(InboxGuard(members[0].guard_file))
@@ -467,9 +471,9 @@ class Nation:
                     AgencyClient(url, user, signer, self.trust, guard, hub_url=self.config.hub_url)
                 )
                 working += [tasks.create_task(self._receive(client)) for _ in range(_WORKERS)]
-                working += [
-                    tasks.create_task(self._send(client, self._office(member, user, signer))) for member in members
-                ]
+                offices += [self._furnish(client, self._office(member, user, signer)) for member in members]
+            for client, office in await asyncio.gather(*offices):
+                working.append(tasks.create_task(self._send(client, office)))
             await self._wait_for_the_end()
             for task in working:
                 task.cancel()
@@ -488,9 +492,14 @@ class Nation:
             how_many=self.config.recipients_per_document,
         )
 
+    async def _furnish(self, client: AgencyClient, office: DocumentOffice) -> tuple[AgencyClient, DocumentOffice]:
+        """Bring the files of an office to the hub before anybody sends."""
+        if self.config.hub_url is None or not self.config.documents_per_agency:
+            return client, office
+        files = [await self._upload(client, office, n) for n in range(_FILES_OF_AN_OFFICE)]
+        return client, replace(office, files=files)
+
     async def _send(self, client: AgencyClient, office: DocumentOffice) -> None:
-        if self.config.hub_url is not None and self.config.documents_per_agency:
-            office = replace(office, files=[await self._upload(client, office, n) for n in range(_FILES_OF_AN_OFFICE)])
         for _ in range(self.config.documents_per_agency):
             if self.stop.is_set():
                 return
@@ -592,7 +601,7 @@ async def _run(config: Config) -> int:
         for error in errors.exceptions:
             print(f"nation: {error}", file=sys.stderr)  # noqa: T201
         code = 4
-    summary = tally.summary(len(config.agencies), time.monotonic() - began)
+    summary = tally.summary(len(config.agencies), time.monotonic() - (tally.began or began))
     print(json.dumps(summary, ensure_ascii=False, default=str), flush=True)  # noqa: T201
     as_expected = tally.finished and not tally.unexpected and not tally.counts["handed-over-twice"]
     return code or (0 if as_expected else 1)

@@ -104,18 +104,19 @@ class PartStore:
         """
         sha256, length = await asyncio.to_thread(_digest_of, source)
         part = Part(name=name, media_type=media_type, sha256=sha256, length=length)
-        known: _Offset | None = _Offset(0, complete=False) if length <= _ASK_FIRST_BYTES else None
+        reached = _Offset(0, complete=False)
+        known = length <= _ASK_FIRST_BYTES
 
-        async def step(at: int) -> tuple[int, bool]:
-            nonlocal known
-            begin = known or await self._ask(part, agency)
-            known = None  # whatever happens to the request, the hub is asked before the next
-            if begin.complete or begin.offset > at:
-                return begin.offset, begin.complete
-            reached = await self._append(part, source, begin.offset, agency)
-            return reached.offset, reached.complete
+        async def step() -> bool:
+            nonlocal reached, known
+            if not known:
+                reached = await self._ask(part, agency)
+            known = False  # whatever happens to the request, the hub is asked before the next
+            if not reached.complete:
+                reached = await self._append(part, source, reached.offset, agency)
+            return reached.complete
 
-        await self._until_done(step)
+        await self._until_done(step, lambda: reached.offset)
         return part
 
     async def fetch(self, document_id: DocumentId, part: Part, into: Path, *, agency: AgencyCode) -> None:
@@ -131,33 +132,31 @@ class PartStore:
             raise _unusable(into, error) from error
         try:
 
-            async def step(_: int) -> tuple[int, bool]:
+            async def step() -> bool:
                 if sink.length < part.length:
                     await self._read_on(document_id, part, sink, agency)
-                return sink.length, sink.length >= part.length
+                return sink.length >= part.length
 
-            await self._until_done(step)
+            await self._until_done(step, lambda: sink.length)
             await asyncio.to_thread(sink.finish)
         except OSError as error:
             raise _unusable(into, error) from error
         finally:
             sink.close()
 
-    async def _until_done(self, step: Callable[[int], Awaitable[tuple[int, bool]]]) -> None:
-        """Repeat a step, which gets how far it had got and says how far it has, until it is done."""
-        reached, moved_at, pause_s = 0, time.monotonic(), _MIN_PAUSE_S
+    async def _until_done(self, step: Callable[[], Awaitable[bool]], reached: Callable[[], int]) -> None:
+        """Repeat a step until it says that all is done; gives up when nothing has moved for too long."""
+        farthest, moved_at, pause_s = reached(), time.monotonic(), _MIN_PAUSE_S
         while True:
+            reason = "the transfer broke off"
             try:
-                now_at, done = await step(reached)
-                if done:
+                if await step():
                     return
-                reason = "the transfer broke off"
             except _Trouble as trouble:
-                now_at, reason = reached, str(trouble)
-            if now_at > reached:
-                reached, moved_at, pause_s = now_at, time.monotonic(), _MIN_PAUSE_S
-                continue
-            if time.monotonic() - moved_at + pause_s > self._timeout_s:
+                reason = str(trouble)
+            if reached() > farthest:
+                farthest, moved_at, pause_s = reached(), time.monotonic(), _MIN_PAUSE_S
+            elif time.monotonic() - moved_at + pause_s > self._timeout_s:
                 raise PartError(reason, reason, place=self._url)
             log.info("part.waiting reason=%s again_in_s=%g", reason, pause_s)
             await asyncio.sleep(pause_s)

@@ -172,6 +172,7 @@ def _write_agencies(folder: Path, installation: Installation) -> None:
     for code, account in installation.accounts.items():
         settings = {
             "amqp_url": account.amqp_url,
+            "hub_url": account.hub_url,
             "code": code,
             "key_file": str(account.key_file),
             "certificate_file": str(account.certificate_file),

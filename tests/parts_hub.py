@@ -1,9 +1,10 @@
 """The hub's API for parts in the process of the test: real application, real server, whatever store is given."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,7 +44,7 @@ def directory() -> Directory:
 class StillDirectory:
     """Where the snapshot is kept."""
 
-    snapshot: Directory = field(default_factory=directory)
+    snapshot: Directory
 
     def current(self) -> Directory:
         return self.snapshot
@@ -81,23 +82,29 @@ def grant(
 
 
 def signed_grant(members: dict[str, Any], signer: str, iat_s: int) -> str:
-    import json
-
     payload = json.dumps(members).encode()
     return sign(payload, typ=GRANT_TYP, signer=agency_keys(signer).signer, now_s=iat_s).decode()
 
 
 @asynccontextmanager
 async def serving(
-    blobs: Blobs, register: Register, *, uploads: int = 16, downloads: int = 16, max_bytes: int = MAX_BYTES
+    blobs: Blobs,
+    register: Register,
+    *,
+    who_is_who: Directory | None = None,
+    uploads: int = 16,
+    downloads: int = 16,
+    max_bytes: int = MAX_BYTES,
 ) -> AsyncIterator[PartsHub]:
-    """Serve parts on a free port."""
+    """Serve parts on a free port, to the agencies of `directory()` or others."""
 
     def clock() -> datetime:
         return datetime.now(UTC)
 
     parts = Parts(blobs, register, max_bytes, clock)
-    api = Api(parts, StillDirectory(), Transfers(uploads), Transfers(downloads), max_bytes, clock)
+    api = Api(
+        parts, StillDirectory(who_is_who or directory()), Transfers(uploads), Transfers(downloads), max_bytes, clock
+    )
     stop = asyncio.Event()
     with bind("127.0.0.1", 0) as listener:
         listener.listen()

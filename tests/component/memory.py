@@ -265,8 +265,8 @@ class MemoryBlobs:
     async def read(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
         if key not in self.objects:
             raise Gone(key)
-        for position in range(start, end, 1000):
-            yield self.objects[key][0][position : min(position + 1000, end)]
+        for position in range(start, end, 2**16):
+            yield self.objects[key][0][position : min(position + 2**16, end)]
 
     async def chunks(self, upload: Upload) -> list[StoredObject]:
         return [item for item in self._listed() if item.key.startswith(upload.prefix)]

@@ -11,6 +11,7 @@ from hub.installation import Installation
 from schemas.identifiers import AgencyCode
 from tests import builders as a
 from tests.agencies import COMMUNE, DEPARTMENT, MINISTRY, PLATFORM, PROVINCE, RECIPIENTS, Agencies, document
+from tests.bench.parts import LIMIT_MIB, extra_mib, transfers
 from tests.command_line import truc_json
 from tests.hub_process import HubProcess, eventually
 
@@ -127,3 +128,11 @@ async def test_platform_sends_and_fetches_for_its_agency(hub: HubProcess, agenci
     back = await agencies.clients[MINISTRY].submit(document(now_s(), to=(DEPARTMENT,), parts=[part]))
     await agencies.everyone_has([back.document_id], 20, recipients=(DEPARTMENT,))
     assert fetched == [TABLE, TABLE]
+
+
+async def test_part_of_any_size_costs_hub_and_client_little_memory(
+    hub: HubProcess, installation: Installation, tmp_path: Path
+) -> None:
+    """`make bench-parts` does the same with 1 GB."""
+    result = await transfers(160 * 1024 * 1024, installation, hub, tmp_path)
+    assert max(extra_mib(result)) < LIMIT_MIB, result
