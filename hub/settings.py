@@ -102,7 +102,9 @@ class Settings(BaseSettings):
     )
 
     intake_batch: int = Field(default=200, ge=1, le=5000, description="Most submissions of one transaction.")
-    receipts_batch: int = Field(default=500, ge=1, le=5000, description="Most receipts of one transaction.")
+    receipts_batch: int = Field(
+        default=500, ge=1, le=5000, description="Most receipts and statuses of one transaction."
+    )
     returns_batch: int = Field(default=100, ge=1, le=5000, description="Most returned messages of one transaction.")
     linger_s: float = Field(default=0.004, ge=0, le=1, description="How long a batch waits to become fuller.")
     dispatch_batch: int = Field(default=300, ge=1, le=5000, description="Most deliveries of one claim.")
