@@ -509,6 +509,12 @@ class AgencyClient:
         if delivery.delivery_id in self._in_hand:
             await self._acknowledge(delivery.delivery_id)
 
+    def delivery(
+        self, delivery_id: DeliveryId, document_id: DocumentId, recipient: AgencyCode, envelope: Envelope, token: bytes
+    ) -> Delivery:
+        """Make a delivery anew of what was written down of it: its parts can be fetched, but it is answered with `reply`."""
+        return Delivery(delivery_id, document_id, recipient, envelope, token, False, False, self)
+
     async def reply(self, replies: Sequence[Reply]) -> None:
         """Answer deliveries that were kept: mark them, publish the signed receipts until they are confirmed.
 

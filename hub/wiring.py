@@ -34,6 +34,7 @@ from hub.store.directory import DirectoryStore, SnapshotKeeper
 from hub.store.ledger import PostgresLedger
 from hub.store.parts import PostgresParts
 from hub.store.pool import Pool, open_pool, ready
+from hub.store.silence import PostgresSilence
 from hub.store.statistics import deliveries_by_state
 from hub.sweep import Sweep
 from hub.telemetry import metrics
@@ -207,7 +208,8 @@ async def _parts(settings: Settings, loops: Collection[Loop], health: Health) ->
             health.probes["blobs"] = blobs.ready
             register = PostgresParts(pool)
             if "web" in loops:
-                api = _api(settings, Parts(blobs, register, settings.part_max_bytes, clock), keeper)
+                parts = Parts(blobs, register, settings.part_max_bytes, clock)
+                api = _api(settings, parts, keeper, PostgresSilence(pool))
             if "sweep" in loops:
                 unused = settings.part_unreferenced_s
                 sweep = Sweep(register, blobs, unused, settings.part_unfinished_s, clock)
@@ -215,10 +217,11 @@ async def _parts(settings: Settings, loops: Collection[Loop], health: Health) ->
         yield _Parts(pool, keeper, turns, api)
 
 
-def _api(settings: Settings, parts: Parts, keeper: SnapshotKeeper) -> Api:
+def _api(settings: Settings, parts: Parts, keeper: SnapshotKeeper, silence: PostgresSilence) -> Api:
     return Api(
         parts=parts,
         directories=keeper,
+        silence=silence,
         uploads=Transfers(settings.part_uploads),
         downloads=Transfers(settings.part_downloads),
         max_part_bytes=settings.part_max_bytes,

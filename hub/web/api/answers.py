@@ -18,6 +18,7 @@ log = structlog.get_logger("truc")
 _STATUS: Final[Mapping[str, int]] = {
     "E401": 403,
     "E402": 403,
+    "E404": 404,
     "E420": 403,
     "E421": 403,
     "E504": 422,
