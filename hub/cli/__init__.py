@@ -3,7 +3,7 @@
 import typer
 
 from hub.cli import audit as auditing
-from hub.cli import broker, database, dead, demo, directory, run, trace
+from hub.cli import broker, database, dead, demo, directory, run, stats, trace
 
 app = typer.Typer(
     name="truc",
@@ -20,3 +20,4 @@ app.add_typer(dead.app, name="dead")
 app.add_typer(directory.app, name="directory")
 app.add_typer(broker.app, name="broker")
 app.add_typer(database.app, name="db")
+app.add_typer(stats.app, name="stats")

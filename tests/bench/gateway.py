@@ -86,4 +86,4 @@ async def run(documents: int) -> dict[str, float]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.bench.gateway")
     parser.add_argument("--documents", type=int, default=2000)
-    print(json.dumps(asyncio.run(run(parser.parse_args().documents)), indent=2))  # noqa: T201 - its result
+    print(json.dumps(asyncio.run(run(parser.parse_args().documents)), indent=2))

@@ -34,6 +34,7 @@ def truc(*arguments: str, **environment: str):
         ("directory", "show"),
         ("trace", "x"),
         ("broker", "drift"),
+        ("stats", "show"),
     ],
     ids=" ".join,
 )
@@ -53,7 +54,13 @@ def test_unusable_settings_end_with_3(arguments):
 
 
 @pytest.mark.parametrize(
-    "arguments", [("trace", "x", "--lang", "fr"), ("run", "fly"), ("dead", "list", "--limit", "0")]
+    "arguments",
+    [
+        ("trace", "x", "--lang", "fr"),
+        ("run", "fly"),
+        ("dead", "list", "--limit", "0"),
+        ("stats", "show", "--from", "2026-02-01", "--to", "2026-01-01"),
+    ],
 )
 def test_wrong_use_ends_with_2(arguments):
     assert truc(*arguments).exit_code == 2
