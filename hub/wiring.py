@@ -71,7 +71,7 @@ async def run(settings: Settings, loops: Collection[Loop], stop: asyncio.Event) 
     Broker and database may come later than the hub, and go and come again: `/readyz` says what is missing.
 
     Raises:
-        SettingsError: When the hub's key cannot be used.
+        SettingsError: When the hub's key or the blob store cannot be used.
         Unavailable: When the address for health and metrics is in use.
     """
     async with AsyncExitStack() as ending:
