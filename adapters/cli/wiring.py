@@ -24,10 +24,12 @@ def client_of(settings: AgencySettings, guard: InboxGuard, *, expired_too: bool 
         signer_of(settings),
         trust,
         guard,
+        hub_url=settings.hub_url,
         ssl_context=settings.ssl_context(),
         prefetch=settings.prefetch,
         publish_timeout_s=settings.publish_timeout_s,
         confirm_timeout_s=settings.confirm_timeout_s,
         connect_timeout_s=settings.connect_timeout_s,
         expired_too=expired_too,
+        part_timeout_s=settings.part_timeout_s,
     )

@@ -1,7 +1,7 @@
 """The contracts on the fakes of the crash sweep; without this no fake would be believed."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 
@@ -9,11 +9,21 @@ from hub.core.replay import ReplayPace
 from hub.core.submission import Submission
 from schemas.addresses import agency_queue
 from schemas.identifiers import AgencyCode, DeliveryId
-from tests.component.memory import MemoryBroker, MemoryInbox, MemoryLedger, MemoryOutbox, MemoryReplays
+from tests.component.memory import (
+    MemoryBlobs,
+    MemoryBroker,
+    MemoryInbox,
+    MemoryLedger,
+    MemoryOutbox,
+    MemoryParts,
+    MemoryReplays,
+)
+from tests.contract.blobs_contract import BlobsContract
 from tests.contract.deliveries_contract import DeliveriesContract
 from tests.contract.inbox_contract import MAX_BATCH, InboxContract
 from tests.contract.ledger_contract import LedgerContract
 from tests.contract.outbox_contract import EXCHANGE, OutboxContract
+from tests.contract.parts_contract import PartsContract
 from tests.contract.replays_contract import ReplaysContract
 from tests.contract.store import Event, Row
 
@@ -25,6 +35,10 @@ class MemoryStore:
         self.ledger = MemoryLedger(max_batch=250)
         self.deliveries = self.ledger
         self.replays = MemoryReplays(self.ledger)
+
+    @property
+    def parts(self) -> MemoryParts:
+        return self.ledger.parts
 
     @property
     def max_batch(self) -> int:
@@ -70,6 +84,16 @@ class TestDeliveries(DeliveriesContract):
 
 class TestReplays(ReplaysContract):
     pass
+
+
+class TestParts(PartsContract):
+    pass
+
+
+class TestBlobs(BlobsContract):
+    @pytest.fixture
+    def blobs(self) -> MemoryBlobs:
+        return MemoryBlobs(clock=lambda: datetime.now(UTC))
 
 
 @pytest.fixture

@@ -12,11 +12,13 @@ from hub.store import replay_orders
 from hub.store.deliveries import PostgresDeliveries
 from hub.store.entries import DELIVERY_COLUMNS, delivery_of
 from hub.store.ledger import PostgresLedger
+from hub.store.parts import PostgresParts
 from hub.store.pool import Pool, open_pool
 from hub.store.replay import PostgresReplays
 from schemas.identifiers import DeliveryId, DocumentId
 from tests.contract.deliveries_contract import DeliveriesContract
 from tests.contract.ledger_contract import LedgerContract
+from tests.contract.parts_contract import PartsContract
 from tests.contract.replays_contract import ReplaysContract
 from tests.contract.store import Event, Row
 
@@ -29,6 +31,7 @@ class PostgresStore:
         self.pool = pool
         self.ledger = PostgresLedger(pool)
         self.replays = PostgresReplays(pool)
+        self.parts = PostgresParts(pool)
 
     @property
     def deliveries(self) -> PostgresDeliveries:
@@ -92,4 +95,8 @@ class TestDeliveries(DeliveriesContract):
 
 
 class TestReplays(ReplaysContract):
+    pass
+
+
+class TestParts(PartsContract):
     pass
