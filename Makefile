@@ -6,11 +6,11 @@ BOOTSTRAP := sh hub/dev/bootstrap.sh
 ENVIRONMENT := .venv/.complete
 ARGS ?=
 
-.PHONY: help setup demo bench test run check format clean
+.PHONY: help setup demo bench bench-parts test run check format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(ENVIRONMENT) ## Get everything that is missing: Python packages, RabbitMQ, PostgreSQL
 	@$(BOOTSTRAP) services
@@ -20,6 +20,9 @@ demo: setup ## Send real documents through a hub of its own, show what happened,
 
 bench: setup ## Measure documents and deliveries a second through the whole path, agencies included
 	@$(TRUC) demo --documents 60 --wrong 0 --json $(ARGS)
+
+bench-parts: setup ## Measure 1 GB up and down: MB/s, and the memory that it costs hub and client
+	@$(BIN)/python -m tests.bench.parts $(ARGS)
 
 # On a laptop, tests whose service is missing are skipped with the reason; in CI they fail.
 test: check ## Run every check and every test

@@ -57,12 +57,14 @@ class View:
     """One reading of the directory file.
 
     Attributes:
+        file: What was read.
         keys: Certificates by fingerprint.
         agencies: Entries by code, of all periods.
         platforms: The same for platforms.
         mandates: Entries by platform and agency, of all periods.
     """
 
+    file: DirectoryFile
     keys: Mapping[str, KeyRecord]
     agencies: Mapping[AgencyCode, tuple[AgencyEntry, ...]]
     platforms: Mapping[AgencyCode, tuple[PlatformEntry, ...]]
@@ -216,6 +218,7 @@ def read_directory(file: Path) -> View:
         mandates[mandate.platform, mandate.agency].append(mandate)
     keys = (_key(entry, file) for entry in directory.certificates)
     return View(
+        file=directory,
         keys={key.fingerprint: key for key in keys if key is not None},
         agencies={code: tuple(entries) for code, entries in agencies.items()},
         platforms={code: tuple(entries) for code, entries in platforms.items()},

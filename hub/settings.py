@@ -7,6 +7,7 @@ Unknown keys in the file are errors, and so are unknown variables. Durations end
 """
 
 import os
+import re
 from datetime import date
 from importlib.resources import files
 from pathlib import Path
@@ -80,6 +81,21 @@ class Settings(BaseSettings):
     http_host: str = Field(default="127.0.0.1", description="Where /livez, /readyz and /metrics listen.")
     http_port: int = Field(default=8470, ge=0, le=65535, description="Port of the same; 0 takes a free one.")
 
+    blobs_url: str = Field(
+        default="file:///var/lib/truc/blobs",
+        description="Where parts are kept: file:///directory or s3://bucket/prefix (with the usual AWS_ variables).",
+    )
+    part_max_bytes: int = Field(default=2 * 1024**3, ge=0, le=64 * 1024**3, description="Largest part; at most 64 GiB.")
+    part_uploads: int = Field(default=16, ge=1, le=1000, description="Most uploads at a time; each needs 32 MiB.")
+    part_downloads: int = Field(default=64, ge=1, le=1000, description="Most downloads at a time; each needs 8 MiB.")
+    part_unreferenced_s: float = Field(
+        default=7 * 86_400.0, gt=0, description="Lifetime of a part that no document names."
+    )
+    part_unfinished_s: float = Field(
+        default=86_400.0, ge=6 * 3600, description="Lifetime of an upload that does not go on, and of orphaned objects."
+    )
+    sweep_pause_s: float = Field(default=3600.0, gt=0, description="Pause between two walks through the blob store.")
+
     directory_refresh_s: float = Field(default=1.0, gt=0, description="How often a new directory is looked for.")
     directory_max_age_s: float = Field(
         default=60.0, gt=0, description="Greatest age of the directory snapshot; an older one stops the hub."
@@ -137,6 +153,13 @@ class Settings(BaseSettings):
         name = str(info.field_name)
         if value is not None and not _is_url_of(value.get_secret_value(), _SCHEMES[name]):
             raise ValueError(f"not a URL such as {_URLS[name]}")  # without the value: it has the password
+        return value
+
+    @field_validator("blobs_url")
+    @classmethod
+    def _is_blob_store(cls, value: str) -> str:
+        if not re.fullmatch(r"file:///[^?#]*|s3://[a-z0-9][a-z0-9.-]+(/[^?#]*)?", value):
+            raise ValueError("not a URL such as file:///var/lib/truc/blobs or s3://bucket/prefix")
         return value
 
     @classmethod

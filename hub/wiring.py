@@ -17,12 +17,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from hub.blobs.store import BlobStore
 from hub.broker.connection import Connection
 from hub.broker.inbox import DeadInbox, QueueInbox
 from hub.broker.outbox import Outbox
 from hub.core.trouble import Trouble, Unavailable
 from hub.dispatch import Dispatch
 from hub.intake import Intake
+from hub.parts import Parts
 from hub.receipts import Receipts
 from hub.reconcile import Reconcile
 from hub.returns import Returns
@@ -30,16 +32,19 @@ from hub.settings import Settings, SettingsError
 from hub.store.deliveries import PostgresDeliveries
 from hub.store.directory import DirectoryStore, SnapshotKeeper
 from hub.store.ledger import PostgresLedger
+from hub.store.parts import PostgresParts
 from hub.store.pool import Pool, open_pool, ready
 from hub.store.statistics import deliveries_by_state
+from hub.sweep import Sweep
 from hub.telemetry import metrics
 from hub.telemetry.health import Health
+from hub.web.api.api import Api, Transfers
 from hub.web.app import create_app
 from hub.web.server import bind, serve
 from schemas.addresses import INTAKE, RECEIPTS
 from schemas.signing import KeySigner, fingerprint_of
 
-Loop = Literal["intake", "dispatch", "receipts", "returns", "reconcile", "web"]
+Loop = Literal["intake", "dispatch", "receipts", "returns", "reconcile", "sweep", "web"]
 LOOPS: Final[tuple[Loop, ...]] = get_args(Loop)
 
 _MIN_PAUSE_S: Final = 0.1
@@ -73,7 +78,7 @@ async def run(settings: Settings, loops: Collection[Loop], stop: asyncio.Event) 
         health = Health()
         parts = await ending.enter_async_context(_parts(settings, loops, health))
         tasks = await ending.enter_async_context(asyncio.TaskGroup())
-        app = create_app(health, refresh=parts.refresh_metrics)
+        app = create_app(health, refresh=parts.refresh_metrics, api=parts.api)
         tasks.create_task(serve(app, listener, stop))
         log.info("hub.started", loops=sorted(loops), http=":".join(map(str, listener.getsockname()[:2])))
         tasks.create_task(_turn_all(parts, health, stop))
@@ -159,6 +164,7 @@ class _Parts:
     pool: Pool
     keeper: SnapshotKeeper
     turns: Sequence[tuple[Loop, Callable[[], Awaitable[int]], float]]
+    api: Api | None
 
     async def refresh_metrics(self) -> None:
         """Bring the gauges up to date; a database that is away leaves them as they were."""
@@ -195,7 +201,29 @@ async def _parts(settings: Settings, loops: Collection[Loop], health: Health) ->
         health.probes["directory"] = directory_is_fresh
         health.probes["broker"] = outbox.ready
         turns = _turns(settings, loops, pool=pool, keeper=keeper, consuming=consuming, outbox=outbox, ending=ending)
-        yield _Parts(pool, keeper, turns)
+        api = None
+        if {"sweep", "web"} & set(loops):
+            blobs = await asyncio.to_thread(BlobStore, settings.blobs_url)
+            health.probes["blobs"] = blobs.ready
+            register = PostgresParts(pool)
+            if "web" in loops:
+                api = _api(settings, Parts(blobs, register, settings.part_max_bytes, clock), keeper)
+            if "sweep" in loops:
+                unused = settings.part_unreferenced_s
+                sweep = Sweep(register, blobs, unused, settings.part_unfinished_s, clock)
+                turns.append(("sweep", sweep.turn, settings.sweep_pause_s))
+        yield _Parts(pool, keeper, turns, api)
+
+
+def _api(settings: Settings, parts: Parts, keeper: SnapshotKeeper) -> Api:
+    return Api(
+        parts=parts,
+        directories=keeper,
+        uploads=Transfers(settings.part_uploads),
+        downloads=Transfers(settings.part_downloads),
+        max_part_bytes=settings.part_max_bytes,
+        clock=clock,
+    )
 
 
 def _turns(
@@ -207,7 +235,7 @@ def _turns(
     consuming: Connection,
     outbox: Outbox,
     ending: AsyncExitStack,
-) -> Sequence[tuple[Loop, Callable[[], Awaitable[int]], float]]:
+) -> list[tuple[Loop, Callable[[], Awaitable[int]], float]]:
     """Build the loops that are asked for."""
     policy = settings.policy()
     ledger = PostgresLedger(pool, pace=settings.pace())

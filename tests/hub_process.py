@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 from hub.installation import Installation
 
@@ -24,17 +25,23 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def hub_url_of(installation: Installation) -> str:
+    """Where the agencies of an installation expect the hub's API."""
+    return next(iter(installation.accounts.values())).hub_url
+
+
 class HubProcess:
-    """`truc run` with the settings of an installation."""
+    """`truc run` with the settings of an installation; one of them may serve where agencies expect the hub's API."""
 
     def __init__(
         self,
         installation: Installation,
         log_file: Path,
         *loops: str,
+        at_hub_url: bool = False,
         **settings: object,
     ) -> None:
-        self.port = free_port()
+        self.port = urlsplit(hub_url_of(installation)).port if at_hub_url else free_port()
         self.log_file = log_file
         given = {f"TRUC_{key.upper()}": str(value) for key, value in settings.items()}
         self.environment: Mapping[str, str] = {

@@ -24,9 +24,11 @@ def client_of(settings: AgencySettings, guard: InboxGuard) -> AgencyClient:
         signer_of(settings),
         trust,
         guard,
+        hub_url=settings.hub_url,
         ssl_context=settings.ssl_context(),
         prefetch=settings.prefetch,
         publish_timeout_s=settings.publish_timeout_s,
         confirm_timeout_s=settings.confirm_timeout_s,
         connect_timeout_s=settings.connect_timeout_s,
+        part_timeout_s=settings.part_timeout_s,
     )

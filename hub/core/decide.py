@@ -16,8 +16,9 @@
 Up to step 6 nobody is proven to have spoken, so nobody is answered but the connection's own user. From then on the
 signer is told every problem at once. Steps 7 to 9 stand in `schemas/checks`, so that agencies can ask them beforehand.
 
-Not here: whether the id was used before (N604, E603), and whether the documents in `ref` are known (E410). Only the
-ledger can know, inside its transaction.
+Not here: whether the id was used before (N604, E603), whether the documents in `ref` are known (E410), and whether the
+parts are there (E503, E505). Only the ledger can know, inside its transaction; its objections are refused as if step 10
+had found them.
 """
 
 from collections.abc import Sequence

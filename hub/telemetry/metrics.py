@@ -22,6 +22,10 @@ RESETTLED: Final = Counter(
 RETURNS: Final = Counter(
     "truc_returns_total", "Messages that the broker put aside, by kind.", ["kind"], registry=REGISTRY
 )
+PARTS: Final = Counter(
+    "truc_parts_total", "Requests for parts that were answered, by act and code.", ["act", "code"], registry=REGISTRY
+)
+SWEPT: Final = Counter("truc_swept_total", "Objects removed from the blob store, by kind.", ["kind"], registry=REGISTRY)
 TURN_SECONDS: Final = Histogram(
     "truc_turn_seconds",
     "Duration of a turn that settled something, waiting included.",

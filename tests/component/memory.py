@@ -5,25 +5,27 @@ What a real broker and database keep when a process dies is kept here; what they
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from hub.core.delivery import Delivery, Due, Posting, Transition
+from hub.core.grant import Granted
 from hub.core.ladder import first_standing
 from hub.core.letter import Decision, Letter
+from hub.core.part import Kept, StoredObject, Upload, check_parts, digests_of
 from hub.core.policy import Pace
 from hub.core.reference import check_references
 from hub.core.settlement import Handover, Settling, StatusSettlement
 from hub.core.submission import Submission
-from hub.core.trouble import Unavailable
+from hub.core.trouble import Gone, Unavailable
 from hub.core.verdict import Accept, Answered, AnswerVerdict, Objection, Park, Refuse, Stated, conflict
 from hub.reconcile import Deadline
 from hub.returns import Return
 from schemas.envelope import ENVELOPE_TYP, URGENCIES
-from schemas.identifiers import DeliveryId, DocumentId
+from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
 from schemas.signing import identity
 
 
@@ -182,6 +184,119 @@ class Event:
 
 
 @dataclass(slots=True)
+class MemoryParts:
+    """What the database knows about parts.
+
+    Attributes:
+        kept: The finished parts by digest.
+        held: Their lengths, by digest and each agency that has uploaded them.
+        uploaded_at: When each was last uploaded.
+        named: Documents by the digests that they name.
+        documents: What the ledger has taken over.
+    """
+
+    kept: dict[str, Kept] = field(default_factory=dict)
+    held: dict[tuple[str, AgencyCode], int] = field(default_factory=dict)
+    uploaded_at: dict[str, datetime] = field(default_factory=dict)
+    named: dict[str, set[DocumentId]] = field(default_factory=dict)
+    documents: dict[DocumentId, Accept] = field(default_factory=dict)
+
+    async def find(self, sha256: str, agency: AgencyCode, now: datetime) -> Kept | None:
+        if (sha256, agency) not in self.held:
+            return None
+        self.uploaded_at[sha256] = max(now, self.uploaded_at[sha256])
+        return self.kept[sha256]
+
+    async def add(self, part: Kept, agency: AgencyCode, now: datetime) -> bool:
+        kept = self.kept.setdefault(part.sha256, part)
+        self.held[part.sha256, agency] = part.length
+        self.uploaded_at[part.sha256] = max(now, self.uploaded_at.get(part.sha256, now))
+        return kept.object_key == part.object_key
+
+    async def forget(self, before: datetime) -> list[str]:
+        unused = [key for key, at in self.uploaded_at.items() if at < before and not self.named.get(key)]
+        self.held = {pair: length for pair, length in self.held.items() if pair[0] not in unused}
+        for sha256 in unused:
+            del self.uploaded_at[sha256]
+        return [self.kept.pop(sha256).object_key for sha256 in unused]
+
+    async def fetchable(self, granted: Granted) -> Kept | None:
+        document_id, sha256 = granted.grant.document, granted.grant.part
+        accept = self.documents.get(DocumentId(document_id or ""))
+        if accept is None or accept.document_id not in self.named.get(str(sha256), ()):
+            return None
+        envelope = accept.envelope
+        received = granted.receives and granted.agency in {each.code for each in accept.addressees}
+        sent = granted.agency == envelope.from_ and granted.signer in (envelope.from_, envelope.via)
+        return self.kept[str(sha256)] if received or sent else None
+
+    async def known(self, keys: Sequence[str]) -> frozenset[str]:
+        return frozenset(keys) & {kept.object_key for kept in self.kept.values()}
+
+    def name(self, accept: Accept) -> None:
+        """What the ledger writes with a document."""
+        self.documents[accept.document_id] = accept
+        for sha256 in digests_of([accept.envelope]):
+            self.named.setdefault(sha256, set()).add(accept.document_id)
+
+
+@dataclass(slots=True)
+class MemoryBlobs:
+    """A blob store in memory; what a process was writing when it died is in `staged`."""
+
+    clock: Callable[[], datetime]
+    objects: dict[str, tuple[bytes, datetime]] = field(default_factory=dict)
+    staged: list[datetime] = field(default_factory=list)
+    _walk: list[list[str]] = field(default_factory=list)
+
+    async def put(self, key: str, content: bytes | bytearray) -> None:
+        self.objects[key] = bytes(content), self.clock()
+
+    async def put_stream(self, key: str, content: AsyncIterator[bytes]) -> None:
+        self.staged.append(self.clock())
+        try:
+            data = b"".join([piece async for piece in content])
+        except Exception:
+            self.staged.pop()
+            raise
+        self.staged.pop()
+        self.objects[key] = data, self.clock()
+
+    async def read(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
+        if key not in self.objects:
+            raise Gone(key)
+        for position in range(start, end, 2**16):
+            yield self.objects[key][0][position : min(position + 2**16, end)]
+
+    async def chunks(self, upload: Upload) -> list[StoredObject]:
+        return [item for item in self._listed() if item.key.startswith(upload.prefix)]
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.objects.pop(key, None)
+
+    async def next_objects(self) -> list[StoredObject]:
+        """Two at a time, so that even small worlds have more than one page."""
+        if not self._walk:
+            keys = sorted(self.objects)
+            self._walk = [*(keys[first : first + 2] for first in range(0, len(keys), 2)), []]
+        page = self._walk.pop(0)
+        return [item for item in self._listed() if item.key in page]
+
+    async def remove_staged(self, before: datetime) -> int:
+        stays = [at for at in self.staged if at >= before]
+        removed, self.staged = len(self.staged) - len(stays), stays
+        return removed
+
+    def forget_processes(self) -> None:
+        """What is forgotten when a process dies: how far its walk was."""
+        self._walk.clear()
+
+    def _listed(self) -> list[StoredObject]:
+        return [StoredObject(key, len(content), at) for key, (content, at) in self.objects.items()]
+
+
+@dataclass(slots=True)
 class MemoryLedger:
     """The ledger in memory. Each method changes everything or nothing, as one transaction would."""
 
@@ -192,6 +307,7 @@ class MemoryLedger:
     statuses: dict[DocumentId, Stated] = field(default_factory=dict)
     refusals: dict[DocumentId, tuple[Refuse, DeliveryId | None]] = field(default_factory=dict)
     parked: dict[bytes, Park] = field(default_factory=dict)
+    parts: MemoryParts = field(default_factory=MemoryParts)
     events: list[Event] = field(default_factory=list)
     claimed: set[DeliveryId] = field(default_factory=set)
     max_batch: int = 50
@@ -211,7 +327,10 @@ class MemoryLedger:
         for decision in decisions:
             match decision.verdict:
                 case Accept() as accept:
-                    problems = check_references(accept.envelope, known)
+                    problems = (
+                        *check_references(accept.envelope, known),
+                        *check_parts(accept.envelope, self.parts.held),
+                    )
                     if problems:
                         objections.append(Objection(accept, problems))
                     elif not self._accept(accept, now):
@@ -332,6 +451,7 @@ class MemoryLedger:
             return True
         self.envelope_ids[key] = accept.document_id
         self.documents[accept.document_id] = accept
+        self.parts.name(accept)
         self.events.append(Event("document.accepted", accept.document_id))
         for index, addressee in enumerate(accept.addressees):
             delivery = Delivery(

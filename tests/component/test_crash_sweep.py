@@ -14,9 +14,11 @@ import pytest
 
 import hub.dispatch
 import hub.intake
+import hub.parts
 import hub.receipts
 import hub.reconcile
 import hub.returns
+import hub.sweep
 from hub.core.delivery import Posting
 from hub.core.ladder import Standing
 from hub.core.settlement import settle_attempt
@@ -28,6 +30,7 @@ from schemas.addresses import tier_exchange
 from schemas.envelope import Envelope
 from schemas.identifiers import AgencyCode, DeliveryId, delivery_id_of
 from schemas.receipt import Status, StatusCode
+from tests import builders
 from tests.component.effects import Effects
 from tests.component.world import POLICY, RECIPIENTS, SENDER, World
 
@@ -130,6 +133,23 @@ async def given_back(world: World) -> None:
     assert [park.problems[0].code for park in world.ledger.parked.values()] == ["E903"]
 
 
+async def document_before_its_part(world: World) -> None:
+    """A document whose second part comes too late is refused, and taken over when it comes again; then all is swept."""
+    first, second, unwanted = b"a part that is there", b"a part that comes later, in more chunks", b"nobody names it"
+    world.unsent_parts += [first, unwanted]
+    body = world.token(world.envelope(parts=[builders.part(first), builders.part(second)]))
+    document_id = world.submit(body, message_id="1")
+    await world.run_to_the_end()
+    assert [refuse.problems[0].code for refuse, _ in world.ledger.refusals.values()] == ["E503"]
+    world.unsent_parts.append(second)
+    world.submit(body, message_id="2")
+    await world.run_to_the_end()
+    assert set(world.states_of(document_id).values()) == {"received"}
+    await world.sweep_after(timedelta(days=8))
+    assert sorted(content for content, _ in world.blobs.objects.values()) == sorted([first, second])
+    assert world.blobs.staged == []
+
+
 async def database_away(world: World) -> None:
     """The database does not answer for a while, twice: what was taken goes back and comes again."""
     world.ledger.away = 3
@@ -188,6 +208,7 @@ async def asked_back(world: World) -> None:
 
 
 SCENARIOS = [
+    document_before_its_part,
     database_away,
     recalled,
     recalled_at_once,
@@ -241,7 +262,7 @@ async def test_the_sweep_visits_every_effect_that_a_loop_may_use() -> None:
     visited = {point for scenario in SCENARIOS for point in await _points_of(scenario)}
     effects = {
         f"{cls.__name__}.{name}"
-        for module in (hub.intake, hub.dispatch, hub.receipts, hub.returns, hub.reconcile)
+        for module in (hub.intake, hub.dispatch, hub.receipts, hub.returns, hub.reconcile, hub.parts, hub.sweep)
         for cls in vars(module).values()
         if isinstance(cls, type) and getattr(cls, "_is_protocol", False) and cls.__module__ == module.__name__
         for name, method in vars(cls).items()

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from hub import dispatch, intake, receipts, reconcile, returns
+from hub import dispatch, intake, parts, receipts, reconcile, returns, sweep
 from hub.core.delivery import Delivery
 from schemas.identifiers import DeliveryId, DocumentId
 
@@ -32,6 +32,10 @@ class Ledger(intake.Ledger, receipts.Ledger, returns.Ledger, reconcile.Ledger, P
     """All that the loops need of the ledger."""
 
 
+class Register(parts.Register, sweep.Register, Protocol):
+    """All that uploads, downloads and the sweep need of the database."""
+
+
 class Store(Protocol):
     """One ledger under test.
 
@@ -42,6 +46,9 @@ class Store(Protocol):
 
     @property
     def ledger(self) -> Ledger: ...
+
+    @property
+    def parts(self) -> Register: ...
 
     @property
     def deliveries(self) -> dispatch.Deliveries: ...

@@ -1,17 +1,27 @@
 """The contracts on the fakes of the crash sweep; without this no fake would be believed."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 import pytest
 
 from hub.core.submission import Submission
 from schemas.addresses import agency_queue
 from schemas.identifiers import AgencyCode, DeliveryId
-from tests.component.memory import MemoryBroker, MemoryInbox, MemoryLedger, MemoryOutbox
+from tests.component.memory import (
+    MemoryBlobs,
+    MemoryBroker,
+    MemoryInbox,
+    MemoryLedger,
+    MemoryOutbox,
+    MemoryParts,
+)
+from tests.contract.blobs_contract import BlobsContract
 from tests.contract.deliveries_contract import DeliveriesContract
 from tests.contract.inbox_contract import MAX_BATCH, InboxContract
 from tests.contract.ledger_contract import LedgerContract
 from tests.contract.outbox_contract import EXCHANGE, OutboxContract
+from tests.contract.parts_contract import PartsContract
 from tests.contract.store import Event, Row
 
 
@@ -21,6 +31,10 @@ class MemoryStore:
     def __init__(self) -> None:
         self.ledger = MemoryLedger(max_batch=250)
         self.deliveries = self.ledger
+
+    @property
+    def parts(self) -> MemoryParts:
+        return self.ledger.parts
 
     @property
     def max_batch(self) -> int:
@@ -56,6 +70,16 @@ class TestLedger(LedgerContract):
 
 class TestDeliveries(DeliveriesContract):
     pass
+
+
+class TestParts(PartsContract):
+    pass
+
+
+class TestBlobs(BlobsContract):
+    @pytest.fixture
+    def blobs(self) -> MemoryBlobs:
+        return MemoryBlobs(clock=lambda: datetime.now(UTC))
 
 
 @pytest.fixture

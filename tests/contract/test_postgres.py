@@ -7,10 +7,12 @@ import pytest
 from hub.store.deliveries import PostgresDeliveries
 from hub.store.entries import DELIVERY_COLUMNS, delivery_of
 from hub.store.ledger import PostgresLedger
+from hub.store.parts import PostgresParts
 from hub.store.pool import Pool, open_pool
 from schemas.identifiers import DeliveryId, DocumentId
 from tests.contract.deliveries_contract import DeliveriesContract
 from tests.contract.ledger_contract import LedgerContract
+from tests.contract.parts_contract import PartsContract
 from tests.contract.store import Event, Row
 
 
@@ -21,6 +23,7 @@ class PostgresStore:
         self.max_batch = 250
         self.pool = pool
         self.ledger = PostgresLedger(pool)
+        self.parts = PostgresParts(pool)
 
     @property
     def deliveries(self) -> PostgresDeliveries:
@@ -64,4 +67,8 @@ class TestLedger(LedgerContract):
 
 
 class TestDeliveries(DeliveriesContract):
+    pass
+
+
+class TestParts(PartsContract):
     pass
