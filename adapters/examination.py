@@ -147,16 +147,15 @@ def packet_part(data: bytes, name: str) -> Part:
     )
 
 
-def contradicted(assurance: Assurance) -> tuple[Problem, ...]:
-    """Tell what a signature contradicts: the sender's own, within the profile, that is broken or covers only some of it.
+def half_signed(assurance: Assurance) -> tuple[Problem, ...]:
+    """Say so when the sender's own valid signature covers only some of the packet, such as its header.
 
-    The axis would take such a packet at a lower level. But here somebody has signed something else than what is to be
-    sent, and whoever sends it vouches for it; signatures that nobody could verify are no reason.
+    The axis would take it at the level of no signature. But whoever sends it vouches for the rest, which somebody may
+    have put beside what was signed. A signature that nobody here can verify is no reason: agencies sign with keys
+    that the directory does not know, and stations on the way break signatures by what they add.
     """
     reason = assurance.reason
-    if reason is None or (reason.code, assurance.level) not in (("E301", "A0"), ("E303", "A1")):
-        return ()
-    return (reason,)
+    return (reason,) if reason is not None and (assurance.level, reason.code) == ("A1", "E303") else ()
 
 
 def unproven_envelope(token: bytes) -> Envelope | tuple[Problem, ...]:
@@ -193,7 +192,7 @@ def _packet(data: bytes, examiner: Examiner, name: str) -> Findings:
         findings = _status_packet(packet, examiner)
     else:
         findings = _document_packet(packet, data, examiner, name, assurance)
-    return replace(findings, assurance=assurance, problems=(*findings.problems, *contradicted(assurance)))
+    return replace(findings, assurance=assurance, problems=(*findings.problems, *half_signed(assurance)))
 
 
 def _document_packet(packet: Packet, data: bytes, examiner: Examiner, name: str, assurance: Assurance) -> Findings:

@@ -16,8 +16,8 @@ from adapters.errors import FileUnusable
 from adapters.examination import (
     Examiner,
     certificates_of,
-    contradicted,
     examined,
+    half_signed,
     packet_part,
     parties,
     platform_of,
@@ -177,7 +177,7 @@ def _document_work(taken: Taken, digest: str, data: bytes, packet: Packet, exami
     draft = documents.draft_of(packet, today=examiner.now.astimezone(VIETNAM).date())
     attached, problems = files(packet)
     assurance = assess(data, packet, examiner.certificates, now=examiner.now)
-    problems = (*(draft if isinstance(draft, tuple) else ()), *problems, *contradicted(assurance))
+    problems = (*(draft if isinstance(draft, tuple) else ()), *problems, *half_signed(assurance))
     if isinstance(draft, tuple) or problems:
         return Faulty(taken, digest, problems)
     key = Key(draft.from_, draft.id, draft.action, digest)
@@ -188,7 +188,7 @@ def _status_work(taken: Taken, digest: str, data: bytes, packet: StatusPacket, e
     # A status that says no time was set when its file was written: the same whenever it is read.
     draft = statuses.draft_of(packet, now_s=taken.mtime_s)
     assurance = assess(data, packet, examiner.certificates, now=examiner.now)
-    problems = (*(draft if isinstance(draft, tuple) else ()), *contradicted(assurance))
+    problems = (*(draft if isinstance(draft, tuple) else ()), *half_signed(assurance))
     if isinstance(draft, tuple) or problems:
         return Faulty(taken, digest, problems)
     return StatusWork(taken, Key(draft.from_, draft.document.document, "status", digest), draft)
