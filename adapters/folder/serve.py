@@ -34,16 +34,16 @@ _QUIET_S: Final = 3.0
 
 
 class Complaints:
-    """Says what does not work, each thing once a minute however often it is met."""
+    """Says what does not work, each code once a minute however often and at however many files it is met."""
 
     def __init__(self) -> None:
         self._said: dict[str, float] = {}
 
     def say(self, error: AgencyError) -> None:
-        """Say an error, unless it was said a moment ago."""
-        text, now = str(error), time.monotonic()
-        if now - self._said.get(text, -_SAY_EVERY_S) >= _SAY_EVERY_S:
-            self._said = {each: at for each, at in self._said.items() if now - at < _SAY_EVERY_S} | {text: now}
+        """Say an error, unless its code was said a moment ago."""
+        code, now = error.code.code, time.monotonic()
+        if now - self._said.get(code, -_SAY_EVERY_S) >= _SAY_EVERY_S:
+            self._said[code] = now
             log.warning("folder.waiting %s / %s / %s", error, error.vi, error.code.fix_vi)
 
 
