@@ -6,7 +6,7 @@ BOOTSTRAP := sh hub/dev/bootstrap.sh
 ENVIRONMENT := .venv/.complete
 ARGS ?=
 
-.PHONY: help setup demo bench bench-parts test run check format clean
+.PHONY: help setup demo bench bench-quick bench-loops bench-dead bench-parts test run check format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -18,8 +18,17 @@ setup: $(ENVIRONMENT) ## Get everything that is missing: Python packages, Rabbit
 demo: setup ## Send real documents through a hub of its own, show what happened, leave nothing behind
 	@$(TRUC) demo $(ARGS)
 
-bench: setup ## Measure documents and deliveries a second through the whole path, agencies included
-	@$(TRUC) demo --documents 60 --wrong 0 --json $(ARGS)
+bench: setup ## Send the traffic of seven months of 2019 through the whole path; ARGS="--share 0.1" for a tenth
+	@$(BIN)/python -m tests.bench.full_path --share 1 $(ARGS)
+
+bench-quick: setup ## The figures for every day, compared with the shovel and naive forwarders, within a minute
+	@$(BIN)/python -m tests.bench.quick
+
+bench-loops: setup ## Each loop of the hub by itself: items a second, CPU of each by process
+	@$(BIN)/python -m tests.bench.loop_by_loop $(ARGS)
+
+bench-dead: setup ## Measure how fast a million dead letters are listed and grouped, and 10,000 sent again
+	@$(BIN)/python -m tests.bench.dead_letters
 
 bench-parts: setup ## Measure 1 GB up and down: MB/s, and the memory that it costs hub and client
 	@$(BIN)/python -m tests.bench.parts $(ARGS)

@@ -6,6 +6,7 @@ AgencyError
 ├── Unusable            something of our own: settings, key, certificate, directory file, guard database
 ├── FileUnusable        a file that is to be sent or written
 ├── PartError           the way of a part to or from the hub
+├── HubError            a question to the hub
 └── BrokerError         the way to the axis; `token` holds the bytes that were to be sent
     ├── Unreachable     the broker does not answer
     ├── RefusedByBroker the broker knows us and says no, or does not let us in
@@ -241,6 +242,12 @@ class FileUnusable(AgencyError):
 
 class PartError(AgencyError):
     """A part did not get to the hub, or from it; the code says whether the hub refused it or was not reached."""
+
+    default_code = "E901"
+
+
+class HubError(AgencyError):
+    """The hub did not answer a question over HTTP, or refuses to; the code says which."""
 
     default_code = "E901"
 

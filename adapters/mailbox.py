@@ -108,6 +108,7 @@ class Drawn:
         key: What its sender calls it, so that a repetition is known.
         request: SHA-256 of what was asked for under that key.
         sender: The agency it is from.
+        national: What packets call it: unique for one sender, as a rule.
         recipients: The agencies it is for, as far as the directory here tells.
         grouped: Whether it names groups, whose members only the hub decides.
         token: The signed bytes.
@@ -117,6 +118,7 @@ class Drawn:
     key: str
     request: str
     sender: AgencyCode
+    national: str
     recipients: tuple[AgencyCode, ...]
     grouped: bool
     token: bytes = field(repr=False)
@@ -217,6 +219,7 @@ CREATE TABLE submission (
     key          TEXT    NOT NULL UNIQUE,
     request      TEXT    NOT NULL,
     sender       TEXT    NOT NULL,
+    national     TEXT    NOT NULL,
     grouped      INTEGER NOT NULL,
     token        BLOB    NOT NULL,
     created_at   INTEGER NOT NULL,
@@ -225,6 +228,7 @@ CREATE TABLE submission (
     problems     TEXT    NOT NULL DEFAULT '[]'
 );
 CREATE INDEX submission_waiting ON submission (created_at) WHERE confirmed_at IS NULL;
+CREATE INDEX submission_national ON submission (sender, national);
 CREATE INDEX submission_grouped ON submission (sender) WHERE grouped = 1;
 CREATE TABLE addressed (
     delivery_id TEXT PRIMARY KEY,
@@ -276,11 +280,16 @@ _MARK_ANNOUNCED: Final = "UPDATE arrival SET announced = 1 WHERE seq = ?"
 _FIND_CLAIM: Final = "SELECT document_id, request FROM submission WHERE key = ?"
 _COUNT_WAITING: Final = "SELECT count(*) FROM submission WHERE confirmed_at IS NULL"
 _INSERT_SUBMISSION: Final = """
-INSERT INTO submission (document_id, key, request, sender, grouped, token, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO submission (document_id, key, request, sender, national, grouped, token, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_ADDRESSED: Final = """
 INSERT INTO addressed (delivery_id, document_id, recipient) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
 """
+_NAMED: Final = """
+SELECT document_id FROM submission WHERE sender = ? AND national = ? ORDER BY created_at DESC LIMIT 1
+"""
+_NATIONAL: Final = "SELECT sender, national FROM submission WHERE document_id = ?"
 _WAITING: Final = """
 SELECT document_id, token FROM submission WHERE confirmed_at IS NULL ORDER BY created_at LIMIT ?
 """
@@ -456,7 +465,16 @@ class Mailbox:
             if waiting >= max_waiting:
                 return None
             moment = int(now.timestamp())
-            row = (drawn.document_id, drawn.key, drawn.request, drawn.sender, drawn.grouped, drawn.token, moment)
+            row = (
+                drawn.document_id,
+                drawn.key,
+                drawn.request,
+                drawn.sender,
+                drawn.national,
+                drawn.grouped,
+                drawn.token,
+                moment,
+            )
             connection.execute(_INSERT_SUBMISSION, row)
             connection.executemany(
                 _INSERT_ADDRESSED,
@@ -468,6 +486,14 @@ class Mailbox:
             return Claim(drawn.document_id, drawn.request)
 
         return await self._file.do(work)
+
+    async def named(self, sender: str, national: str) -> DocumentId | None:
+        """Find the newest document that packets of its sender call so, among those that were handed in here."""
+        return await self._file.do(lambda connection: _first_of(connection.execute(_NAMED, (sender, national))))
+
+    async def national(self, document_id: DocumentId) -> tuple[AgencyCode, str] | None:
+        """Say whose a document is and what packets call it, if it was handed in here."""
+        return await self._file.do(lambda connection: connection.execute(_NATIONAL, (document_id,)).fetchone())
 
     async def waiting(self, limit: int) -> list[tuple[DocumentId, bytes]]:
         """List documents that the broker is not known to have, with their bytes."""
@@ -524,6 +550,11 @@ def _kept(row: Sequence[Any]) -> Kept:
     answer = None if outcome is None else Answer(delivery=delivery_id, outcome=outcome, at=at, code=code, detail=detail)
     identity = DeliveryId(UUID(delivery_id))
     return Kept(seq, identity, kind, recipient, sender, document_id, summary, arrived_at, answer, bool(told))
+
+
+def _first_of(cursor: sqlite3.Cursor) -> Any:
+    row = cursor.fetchone()
+    return None if row is None else row[0]
 
 
 def _find_claim(connection: sqlite3.Connection, key: str) -> Claim | None:

@@ -117,6 +117,15 @@ class Settings(BaseSettings):
         description="How long the broker may take to confirm; others wait for the rows of a claim, at most 30 seconds.",
     )
     reconcile_pause_s: float = Field(default=1.0, gt=0, description="Pause between two looks at the deadlines.")
+    replay_pause_s: float = Field(default=1.0, gt=0, le=10, description="Pause between two steps of a replay.")
+    replay_per_minute: int = Field(default=60, ge=1, description="Items of a replay a minute, unless it says another.")
+    replay_per_recipient: int = Field(default=60, ge=1, description="The same for one recipient.")
+    replay_catch_up_per_minute: int = Field(
+        default=600, ge=1, description="Deliveries a minute that are handed out again to an agency that catches up."
+    )
+    replay_second_person_above: int = Field(
+        default=1000, ge=0, description="Size of a replay above which a second person confirms it."
+    )
 
     max_recipients: int = Field(default=20_000, ge=1, description="Most recipients of one document.")
     max_recipients_by_sender: dict[AgencyCode, Annotated[int, Field(ge=1)]] = Field(

@@ -497,6 +497,14 @@ CATALOGUE: Final[Mapping[str, Code]] = _catalogue(
         "sender",
     ),
     Code(
+        "E810", "REDIRECTED",
+        "The recipient's code is closed; the document was redirected to its successor.",
+        "Mã định danh của đơn vị nhận đã đóng; văn bản đã được chuyển hướng tới đơn vị kế thừa.",
+        "Nothing to do here; look at the delivery to the successor.",
+        "Không cần làm gì ở lượt chuyển này; xem lượt chuyển tới đơn vị kế thừa.",
+        "nobody",
+    ),
+    Code(
         "E901", "DEPENDENCY",
         "Something that is needed does not answer: broker, database or a fresh directory.",
         "Một thành phần cần thiết không trả lời: máy chủ chuyển tin, cơ sở dữ liệu hoặc danh mục mới.",

@@ -35,6 +35,7 @@ class GatewayProcess:
             "key_file": account.key_file,
             "certificate_file": account.certificate_file,
             "directory_file": installation.directory_file,
+            "hub_url": account.hub_url,
             "guard_file": folder / "guard.db",
             "mailbox_file": folder / "mailbox.db",
             "gateway_port": self.url.rpartition(":")[2],
@@ -91,6 +92,10 @@ class GatewayProcess:
         )
         assert answer.status_code == 202, answer.text
         return dict(answer.json())
+
+    async def submit_packet(self, packet: bytes, key: str | None = None) -> httpx2.Response:
+        headers = {"Idempotency-Key": key or uuid.uuid4().hex, "Content-Type": "application/edxml+xml"}
+        return await self.http.post("/v1/documents", content=packet, headers=headers)
 
     async def deliveries(self, **query: Any) -> dict[str, Any]:
         answer = await self.http.get("/v1/deliveries", params=query)

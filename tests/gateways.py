@@ -20,6 +20,7 @@ from adapters.gateway.index import DirectoryIndex
 from adapters.gateway.office import Office
 from adapters.gateway.serve import empty_folder
 from adapters.inbox_guard import InboxGuard
+from adapters.inquiry import Inquiry
 from adapters.mailbox import Arrived, Kept, Mailbox
 from adapters.trust import Trust
 from schemas.identifiers import AgencyCode, delivery_id_of
@@ -117,6 +118,7 @@ async def open_counter(
     *,
     code: AgencyCode = AGENCY,
     amqp_url: str | None = None,
+    hub_url: str | None = None,
     directory_file: Path | None = None,
     tokens: bool = False,
     announces: bool = False,
@@ -135,12 +137,17 @@ async def open_counter(
             agency_keys(code).signer,
             trust,
             guard,
+            hub_url=hub_url,
+            part_timeout_s=5,
             publish_timeout_s=5 if amqp_url else 0.1,
             confirm_timeout_s=3,
         )
         await stack.enter_async_context(client)
         spool = empty_folder(folder / "spool")
         office = Office(client, code, mailbox, DirectoryIndex(trust, now), spool, now, max_waiting)
+        if hub_url is not None:
+            office.inquiry = Inquiry(hub_url, code, agency_keys(code).signer, clock=now)
+            stack.push_async_callback(office.inquiry.close)
         known = {hashlib.sha256(TOKEN.encode()).hexdigest(): "thử"} if tokens else {}
         app = create_app(office, Entrance(known, max_requests))
         transport = httpx2.ASGITransport(app, raise_app_exceptions=False)

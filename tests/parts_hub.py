@@ -50,6 +50,13 @@ class StillDirectory:
         return self.snapshot
 
 
+class NobodySilent:
+    """What no ledger knows."""
+
+    async def since(self, agency: str) -> None:
+        """Everybody answers."""
+
+
 @dataclass(slots=True)
 class PartsHub:
     """A hub that serves parts.
@@ -103,7 +110,13 @@ async def serving(
 
     parts = Parts(blobs, register, max_bytes, clock)
     api = Api(
-        parts, StillDirectory(who_is_who or directory()), Transfers(uploads), Transfers(downloads), max_bytes, clock
+        parts,
+        StillDirectory(who_is_who or directory()),
+        NobodySilent(),
+        Transfers(uploads),
+        Transfers(downloads),
+        max_bytes,
+        clock,
     )
     stop = asyncio.Event()
     with bind("127.0.0.1", 0) as listener:

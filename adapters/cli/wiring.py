@@ -14,7 +14,7 @@ def signer_of(settings: AgencySettings) -> KeySigner:
     return load_signer(settings.key_file, settings.certificate_file, password=password)
 
 
-def client_of(settings: AgencySettings, guard: InboxGuard) -> AgencyClient:
+def client_of(settings: AgencySettings, guard: InboxGuard, *, expired_too: bool = False) -> AgencyClient:
     """Make the client; raises `Unusable`."""
     trust = Trust(settings.directory_file)
     trust.view()  # a missing file should be told before anything is sent
@@ -30,5 +30,6 @@ def client_of(settings: AgencySettings, guard: InboxGuard) -> AgencyClient:
         publish_timeout_s=settings.publish_timeout_s,
         confirm_timeout_s=settings.confirm_timeout_s,
         connect_timeout_s=settings.connect_timeout_s,
+        expired_too=expired_too,
         part_timeout_s=settings.part_timeout_s,
     )

@@ -4,18 +4,14 @@ The examination is that of `truc-agency verify`. It takes place off the event lo
 """
 
 import hashlib
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from cryptography import x509
-
 from adapters.errors import FileUnusable
 from adapters.examination import (
     Examiner,
-    certificates_of,
     examined,
     half_signed,
     packet_part,
@@ -24,7 +20,7 @@ from adapters.examination import (
 )
 from adapters.folder.journal import Key
 from adapters.folder.places import Taken, digest_of, read_whole
-from adapters.gateway.index import DirectoryIndex, Index
+from adapters.gateway.index import DirectoryIndex
 from adapters.trust import Trust
 from schemas.directory_file import VIETNAM
 from schemas.edxml import documents, statuses
@@ -105,8 +101,6 @@ class Examiners:
         self._index = DirectoryIndex(trust, clock)
         self._party = party
         self._clock = clock
-        self._lock = threading.Lock()
-        self._certificates: tuple[Index, Mapping[str, Sequence[x509.Certificate]]] | None = None
 
     def present(self) -> Examiner:
         """Give the examiner; takes a moment when the directory must be read.
@@ -114,11 +108,8 @@ class Examiners:
         Raises:
             Unusable: A103 when the directory file could never be read.
         """
-        index, now = self._index.today(), self._clock()
-        with self._lock:
-            if self._certificates is None or self._certificates[0] is not index:
-                self._certificates = index, certificates_of(index.view.file, now)
-            return Examiner(index.directory, self._certificates[1], self._party, now)
+        index = self._index.today()
+        return Examiner(index.directory, index.certificates, self._party, self._clock())
 
 
 def read_taken(taken: Taken, examiner: Examiner) -> Work:

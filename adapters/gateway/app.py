@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from adapters.errors import AgencyError
-from adapters.gateway import agencies, deliveries, documents, statuses
+from adapters.gateway import agencies, deliveries, documents, packets, parts, statuses
 from adapters.gateway.entrance import ENTER, Entrance
 from adapters.gateway.forms import DocumentDraft, ReceiptDraft, StatusDraft
 from adapters.gateway.office import Office
@@ -47,7 +47,7 @@ def create_app(office: Office | None, entrance: Entrance | None) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.office, app.state.entrance = office, entrance
-    for module in (documents, deliveries, statuses, agencies):
+    for module in (documents, deliveries, parts, packets, statuses, agencies):
         app.include_router(module.router, dependencies=[ENTER])
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(AgencyError, _trouble)

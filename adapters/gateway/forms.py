@@ -153,6 +153,10 @@ class PartQuery(_Query):
     """How a part is called."""
 
     name: Annotated[str, Field(min_length=1, max_length=255, description="File name shown to people; never a path.")]
+    from_: Annotated[
+        AgencyCodeText | None,
+        Field(alias="from", description="The agency that will send it; by default the one that connects."),
+    ] = None
 
 
 class _View(BaseModel):
@@ -285,6 +289,22 @@ class AgencyView(_View):
     state: State
     connected: bool
     successors: tuple[str, ...] = ()
+
+
+class CapabilitiesView(_View):
+    """What an agency can take, as the axis says now; `silent_since` is absent while no document waits for it."""
+
+    code: str
+    name: str
+    tier: Tier
+    state: State
+    connected: bool
+    successors: tuple[str, ...] = ()
+    formats: tuple[str, ...]
+    max_envelope_bytes: int
+    max_parts: int
+    max_part_bytes: int
+    silent_since: int | None = None
 
 
 class AgencyList(_View):

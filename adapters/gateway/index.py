@@ -2,11 +2,14 @@
 
 import threading
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property
 
+from cryptography import x509
+
+from adapters.examination import certificates_of
 from adapters.trust import Trust, View
 from schemas.checks.directory import Agency, Directory, snapshot
 from schemas.directory_file import VIETNAM
@@ -34,6 +37,11 @@ class Index:
     view: View
     day: date
     directory: Directory
+
+    @cached_property
+    def certificates(self) -> Mapping[str, Sequence[x509.Certificate]]:
+        """Certificates that are not revoked, by owner."""
+        return certificates_of(self.view.file, datetime.now(UTC))
 
     @cached_property
     def _names(self) -> Sequence[_Name]:

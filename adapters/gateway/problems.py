@@ -9,10 +9,14 @@ from typing import Annotated, Final
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from adapters.errors import AgencyError, BrokerError, entry_of
+from adapters.errors import AgencyError, PartError, entry_of
 from schemas.refusal import Actor, Problem
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
+
+
+_STATUS: Final = {"E404": 404, "E421": 404, "E520": 413, "A121": 502}
+"""Of what the hub says no to; else what is wrong with a part is about the request, and everything about our side."""
 
 
 class Found(BaseModel):
@@ -86,7 +90,8 @@ def answer(status: int, problems: Sequence[Problem], headers: Mapping[str, str] 
 def refusal_of(error: AgencyError) -> Refusal:
     """Say over HTTP what does not work on our side: the way to the axis, or something of our own."""
     problem = Problem(error.code.code, "", error.en, error.vi)
-    return Refusal(503 if isinstance(error, BrokerError) or error.code.retry else 500, problem)
+    wrong_part = isinstance(error, PartError) and error.code.code.startswith("E5")
+    return Refusal(_STATUS.get(error.code.code, 422 if wrong_part else 503), problem)
 
 
 def _explain(problem: Problem) -> OneProblem:

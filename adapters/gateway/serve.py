@@ -22,6 +22,7 @@ from adapters.gateway.index import DirectoryIndex
 from adapters.gateway.office import Office
 from adapters.gateway.webhook import Webhook
 from adapters.inbox_guard import InboxGuard
+from adapters.inquiry import Inquiry
 from adapters.mailbox import Mailbox
 from adapters.settings import AgencySettings, is_loopback
 from adapters.trust import Trust
@@ -45,8 +46,19 @@ async def run(settings: AgencySettings, listener: socket.socket) -> None:
         mailbox = stack.enter_context(Mailbox(settings.mailbox_file, announces=settings.webhook_url is not None))
         await guard.forget(datetime.now(UTC) - timedelta(days=settings.guard_days))
         client = await stack.enter_async_context(client_of(settings, guard))
+        inquiry = None
+        if settings.hub_url is not None:
+            inquiry = Inquiry(
+                settings.hub_url,
+                AgencyCode(settings.code),
+                signer_of(settings),
+                ssl_context=settings.ssl_context(),
+                clock=lambda: datetime.now(UTC),
+            )
+            stack.push_async_callback(inquiry.close)
         office = Office(
             client=client,
+            inquiry=inquiry,
             code=AgencyCode(settings.code),
             mailbox=mailbox,
             index=DirectoryIndex(Trust(settings.directory_file), lambda: datetime.now(UTC)),

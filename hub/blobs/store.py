@@ -22,7 +22,8 @@ from obstore.store import LocalStore, S3Store
 
 from hub.blobs.errors import translated
 from hub.core.part import UPLOADS, StoredObject, Upload
-from hub.core.trouble import Gone, Trouble
+from hub.core.trouble import Gone, Trouble, Unavailable
+from hub.settings import SettingsError
 
 READ_BYTES: Final = 2 * 1024 * 1024
 _MULTIPART_BYTES: Final = 8 * 1024 * 1024
@@ -40,7 +41,7 @@ class BlobStore:
         url: `file:///directory` or `s3://bucket/prefix`.
 
     Raises:
-        Trouble: When there can be no such store, such as a directory that cannot be made.
+        SettingsError: When there can be no such store, such as a directory that cannot be made.
     """
 
     def __init__(self, url: str) -> None:
@@ -61,7 +62,7 @@ class BlobStore:
                     retry_config={"max_retries": _RETRIES},
                 )
         except Exception as error:
-            raise Trouble(f"TRUC_BLOBS_URL: {str(error).partition(chr(10))[0]}") from error
+            raise SettingsError(f"TRUC_BLOBS_URL: {str(error).partition(chr(10))[0]}") from error
 
     async def ready(self) -> None:
         """Check that the store answers.
@@ -71,6 +72,8 @@ class BlobStore:
         """
         with translated():
             await obstore.list_with_delimiter_async(self._store, "ready")
+        if self._root is not None and not os.access(self._root, os.W_OK | os.X_OK):
+            raise Unavailable("blobs", f"{self._root} cannot be written")
 
     async def put(self, key: str, content: bytes | bytearray) -> None:
         """Write an object; it is there as a whole, and lasts, or not at all.

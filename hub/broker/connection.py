@@ -9,18 +9,15 @@ that publish, and acknowledgements must not wait behind them.
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from itertools import count
 from ssl import SSLContext
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import aiormq
-import aiormq.channel
-from aiormq.abc import AbstractChannel
-from aiormq.exceptions import ChannelInvalidStateError
 
+from hub.broker.channel import Channel
 from hub.broker.errors import BROKER_ERRORS, translated
 from hub.broker.properties import tolerate_unreadable_properties
 from hub.core.trouble import Unavailable
@@ -65,11 +62,11 @@ class Connection:
         self._retry_at = 0.0
         self._closings: set[asyncio.Task[None]] = set()
 
-    async def channel(self, *, confirms: bool = False) -> AbstractChannel:
+    async def channel(self, *, confirms: bool = False) -> Channel:
         """Open a channel, on a new connection when there is none.
 
         Args:
-            confirms: Whether what is published on it is confirmed, and raises when it is returned.
+            confirms: Whether what is published on it is confirmed.
 
         Raises:
             Unavailable: When the broker does not answer in time or refuses. After a failed attempt to connect also
@@ -79,13 +76,13 @@ class Connection:
             connection = await self._connected()
             # The library's own choice of a number only ever grows, past the `channel_max` of the broker.
             number = next(number for number in count(1) if number not in connection.channels)
-            channel = _Channel(connection, number, publisher_confirms=confirms, on_return_raises=confirms)
+            channel = Channel(connection, number, publisher_confirms=confirms)
             connection.channels[number] = channel
             async with asyncio.timeout(self._connect_timeout_s):
                 await channel.open()
             return channel
 
-    def carries(self, channel: AbstractChannel) -> bool:
+    def carries(self, channel: Channel) -> bool:
         """Tell whether a channel is open, on the connection in use; one that was dropped closes a little later."""
         connection = self._connection
         return (
@@ -152,22 +149,6 @@ class Connection:
         self._failures += 1
         self._failure = failure
         self._retry_at = asyncio.get_running_loop().time() + wait_s * _JITTER.uniform(0.5, 1.0)
-
-
-class _Channel(aiormq.channel.Channel):
-    """A channel that is silent from the moment that the broker closes it.
-
-    The library goes on publishing for some turns of the event loop, and the broker punishes a publish on a closed
-    channel by closing the connection with all other channels.
-    """
-
-    @property
-    @asynccontextmanager
-    async def lock(self) -> AsyncGenerator[None, None]:
-        async with super().lock:
-            if self._close_exception is not None:
-                raise ChannelInvalidStateError(f"{self!r} closed")
-            yield
 
 
 async def _close(connection: aiormq.Connection) -> None:

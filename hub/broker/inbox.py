@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
-from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.abc import DeliveredMessage
 
+from hub.broker.channel import Channel
 from hub.broker.connection import Connection
 from hub.broker.errors import BROKER_ERRORS, translated
 from hub.broker.topology import AGENCY_LETTERS
@@ -157,13 +158,13 @@ class Session:
         woken: Set when something arrives, or nothing will.
     """
 
-    channel: AbstractChannel
+    channel: Channel
     waiting: deque[DeliveredMessage] = field(default_factory=deque)
     in_hand: set[int] = field(default_factory=set)
     trouble: str | None = None
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def arrive(self, message: DeliveredMessage) -> None:
+    def arrive(self, message: DeliveredMessage) -> None:
         """Set a message down."""
         self.waiting.append(message)
         self.woken.set()
@@ -271,7 +272,7 @@ class Consumer:
             with translated():
                 async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                     await session.channel.basic_qos(prefetch_count=self._prefetch)
-                    await session.channel.basic_consume(self._queue, session.arrive, consumer_tag=self._queue)
+                    await session.channel.consume(self._queue, session.arrive)
         except BaseException:
             await self.release()
             raise

@@ -20,36 +20,12 @@ the broker's: the delivery waits longer each time, so that one such queue does n
 import asyncio
 import zlib
 from collections.abc import Sequence
-from typing import Final, Literal
-from uuid import uuid4
 
-import structlog
-from aiormq.abc import AbstractChannel
-from aiormq.exceptions import ChannelClosed, ChannelInvalidStateError, DeliveryError, PublishError
-from pamqp.commands import Basic
-
+from hub.broker.channel import Channel, Outcome
 from hub.broker.connection import Connection
-from hub.broker.errors import BROKER_ERRORS, is_cancelled
 from hub.core.delivery import Posting
 from hub.core.settlement import Handover
 from hub.core.trouble import Unavailable
-
-MAX_UNCONFIRMED: Final = 256
-"""Messages in flight on one channel; the library scans all of them for each confirm of several."""
-
-_PERSISTENT: Final = 2
-
-Outcome = Handover | Literal["channel-closed", "not-sent", "timed-out"]
-"""What became of one publish on one channel, before anybody asked whose fault it was."""
-
-_OUTCOMES: Final[tuple[tuple[type[Exception], Outcome], ...]] = (
-    (PublishError, "unroutable"),  # a DeliveryError, so it comes first
-    (DeliveryError, "not-taken"),
-    (ChannelClosed, "channel-closed"),
-    (ChannelInvalidStateError, "not-sent"),
-)
-
-_log: Final = structlog.get_logger(__name__)
 
 
 class Outbox:
@@ -91,7 +67,7 @@ class Outbox:
             One outcome for each, in order. Nothing but a cancellation is raised.
         """
         deadline = asyncio.get_running_loop().time() + self._confirm_timeout_s
-        outcomes = await asyncio.gather(*(self._publish(posting, deadline) for posting in postings))
+        outcomes = await self._publish(postings, deadline)
         if "timed-out" in outcomes:
             await self._distrust_connection()
         settled = [
@@ -101,14 +77,29 @@ class Outbox:
         broker_answers = "routed" in settled
         return [handover_of(outcome, broker_answers=broker_answers) for outcome in settled]
 
-    async def _publish(self, posting: Posting, deadline: float) -> Outcome:
-        lane = self._lanes[zlib.crc32(posting.routing_key.encode()) % len(self._lanes)]
-        return await lane.publish(posting, self._user, deadline)
+    async def _publish(self, postings: Sequence[Posting], deadline: float) -> list[Outcome]:
+        """Publish the mail of each recipient in order, by the lane that its code falls to."""
+        by_lane: list[list[int]] = [[] for _ in self._lanes]
+        for index, posting in enumerate(postings):
+            by_lane[zlib.crc32(posting.routing_key.encode()) % len(self._lanes)].append(index)
+        said = await asyncio.gather(
+            *(
+                lane.publish([postings[index] for index in indices], self._user, deadline)
+                for lane, indices in zip(self._lanes, by_lane, strict=True)
+                if indices
+            )
+        )
+        told = dict(
+            zip(
+                (index for indices in by_lane for index in indices), (one for lane in said for one in lane), strict=True
+            )
+        )
+        return [told[index] for index in range(len(postings))]
 
     async def _again_if_innocent(self, posting: Posting, outcome: Outcome, deadline: float) -> Outcome:
         if outcome in ("channel-closed", "not-sent"):
             async with self._one_at_a_time:
-                return await self._single_file.publish(posting, self._user, deadline)
+                (outcome,) = await self._single_file.publish([posting], self._user, deadline)
         return outcome
 
     async def _distrust_connection(self) -> None:
@@ -142,54 +133,21 @@ class _Lane:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._channel: AbstractChannel | None = None
+        self._channel: Channel | None = None
         self._opening = asyncio.Lock()
-        self._room = asyncio.Semaphore(MAX_UNCONFIRMED)
 
-    async def channel(self) -> AbstractChannel:
+    async def channel(self) -> Channel:
         async with self._opening:
             if self._channel is None or not self._connection.carries(self._channel):
                 self._channel = await self._connection.channel(confirms=True)
             return self._channel
 
-    async def publish(self, posting: Posting, user: str | None, deadline: float) -> Outcome:
+    async def publish(self, postings: Sequence[Posting], user: str | None, deadline: float) -> list[Outcome]:
         try:
-            async with asyncio.timeout_at(deadline), self._room:
-                return await publish_on(await self.channel(), posting, user)
+            async with asyncio.timeout_at(deadline):
+                channel = await self.channel()
         except TimeoutError:
-            return "timed-out"
+            return ["timed-out"] * len(postings)
         except Unavailable:
-            return "unsure"
-
-
-async def publish_on(channel: AbstractChannel, posting: Posting, user: str | None) -> Outcome:
-    """Publish one message and wait for its confirm, as long as the caller lets it.
-
-    Raises:
-        TimeoutError: When the caller's timeout ends the wait.
-    """
-    try:
-        confirm = await channel.basic_publish(
-            posting.body,
-            exchange=posting.exchange,
-            routing_key=posting.routing_key,
-            properties=Basic.Properties(
-                delivery_mode=_PERSISTENT,
-                # Never used twice: a returned message is matched by it, and of two alike the lost one counts as taken.
-                message_id=uuid4().hex,
-                correlation_id=posting.delivery.object_id,
-                message_type=posting.delivery.typ,
-                user_id=user,
-            ),
-            mandatory=True,
-        )
-    except BROKER_ERRORS as error:
-        return next((outcome for kind, outcome in _OUTCOMES if isinstance(error, kind)), "unsure")
-    except asyncio.CancelledError:
-        if is_cancelled():
-            raise
-        return "unsure"
-    except (TypeError, ValueError):
-        _log.exception("delivery.unpublishable", delivery_id=str(posting.delivery.delivery_id))
-        return "broker-refused"
-    return "routed" if isinstance(confirm, Basic.Ack) else "unsure"
+            return ["unsure"] * len(postings)
+        return await channel.publish_all(postings, user, deadline)

@@ -53,6 +53,7 @@ class Exit(IntEnum):
     CONFIGURATION = 3
     UNREACHABLE = 4
     NOT_FOUND = 6
+    CONFLICT = 7
     INTERRUPTED = 130
 
 
@@ -98,7 +99,7 @@ def reporting() -> Iterator[None]:
 
 def _ending_of(error: Exception) -> typer.Exit | None:
     """Explain an error; a defect is not explained away."""
-    from hub.core.trouble import Trouble, Unavailable
+    from hub.core.trouble import Conflict, Trouble, Unavailable
     from hub.dev.processes import DevError
     from hub.settings import SettingsError
 
@@ -109,6 +110,8 @@ def _ending_of(error: Exception) -> typer.Exit | None:
             return fail(Exit.CONFIGURATION, f"settings: {error}")
         case Unavailable(part=part) if part in _FIXES_VI:
             return fail(Exit.UNREACHABLE, f"{error}\n  Cách sửa: {_FIXES_VI[part]}")
+        case Conflict():
+            return fail(Exit.CONFLICT, str(error))
         case Trouble() | DevError():
             return fail(Exit.UNREACHABLE, str(error))
         case _:

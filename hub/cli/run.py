@@ -22,6 +22,7 @@ class LoopName(StrEnum):
     RECEIPTS = "receipts"
     RETURNS = "returns"
     RECONCILE = "reconcile"
+    REPLAY = "replay"
     SWEEP = "sweep"
     WEB = "web"
 

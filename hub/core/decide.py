@@ -34,7 +34,7 @@ from schemas.envelope import ENVELOPE_TYP, Envelope, read_envelope
 from schemas.identifiers import AgencyCode
 from schemas.receipt import RECEIPT_TYP, STATUS_TYP, Receipt, Status, read_receipt, read_status
 from schemas.refusal import Problem
-from schemas.signing import Verified, verify
+from schemas.signing import MAX_AGE_S, Verified, verify
 
 
 def decide(submission: Submission, directory: Directory, policy: Policy, now: datetime) -> Verdict:
@@ -125,7 +125,10 @@ def _prove(submission: Submission, typ: str | tuple[str, ...], directory: Direct
         if user is None:
             english, vietnamese = "user_id is not set", "không có user_id"
         return Park(submission, (Problem("E403", "", english, vietnamese),), tell=None)
-    verified = verify(submission.body, typ=typ, keys=directory.keys, now_s=int(now.timestamp()))
+    aside_s = int((now - submission.put_aside_at).total_seconds()) if submission.put_aside_at else 0
+    verified = verify(
+        submission.body, typ=typ, keys=directory.keys, now_s=int(now.timestamp()), max_age_s=MAX_AGE_S + aside_s
+    )
     if isinstance(verified, Problem):
         return Park(submission, (verified,), tell=AgencyCode(user))
     if not directory.knows(verified.key.owner):  # the hub's own key, or one that outlived its agency: nobody to answer

@@ -5,7 +5,8 @@ Trouble
 │   └── Stale         the directory snapshot is older than allowed
 ├── Gone              an object of the blob store is not there any more
 ├── Interrupted       the body of a request ended before its time
-└── Unstorable        the database refuses the content itself; trying again cannot help
+├── Unstorable        the database refuses the content itself; trying again cannot help
+└── Conflict          a person asks for what does not fit the state of things
 """
 
 
@@ -42,3 +43,7 @@ class Interrupted(Trouble):
 
 class Unstorable(Trouble):
     """The database refuses a value, such as a text that it cannot hold."""
+
+
+class Conflict(Trouble):
+    """What a person asks for does not fit the state of things; the message says what would."""

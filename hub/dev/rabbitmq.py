@@ -11,6 +11,7 @@ import secrets
 import shutil
 import socket
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -45,10 +46,12 @@ class PrivateRabbitMQ:
 
     Args:
         directory: Where data, log, cookie and password live; made when missing.
+        plugins: Further plugins to enable.
     """
 
-    def __init__(self, directory: Path = Path(".truc/rabbitmq")) -> None:
+    def __init__(self, directory: Path = Path(".truc/rabbitmq"), *, plugins: Sequence[str] = ()) -> None:
         self._directory = directory.absolute()
+        self._plugins = ("rabbitmq_management", *plugins)
         self._amqp_port, self._management_port, self._distribution_port, self._epmd_port = free_ports(4)
         self._epmd: Process | None = None
         self._node: Process | None = None
@@ -188,7 +191,7 @@ class PrivateRabbitMQ:
         (self._directory / "rabbitmq.conf").write_text(lines)
         (self._directory / "advanced.config").write_text("[].\n")
         (self._directory / "rabbitmq-env.conf").write_text("")
-        (self._directory / "enabled_plugins").write_text("[rabbitmq_management].\n")
+        (self._directory / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].\n")
 
     def _start_epmd(self) -> None:
         # In the foreground and before the node: an epmd started by Erlang detaches itself and outlives the node.

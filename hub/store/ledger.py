@@ -417,6 +417,7 @@ async def _park(connection: Connection, parked: Sequence[PutAside], actor: Actor
     rows = [_parked_row(parked_id, park) for parked_id, (park, _) in first.items()]
     for row in await connection.fetch(_ADD_PARKED, *columns(rows), entries.now):
         park, notice = first[row["parked_id"]]
+        entries.put_aside(row["parked_id"])
         entries.event(
             "submission.parked",
             actor,

@@ -22,6 +22,9 @@ RESETTLED: Final = Counter(
 RETURNS: Final = Counter(
     "truc_returns_total", "Messages that the broker put aside, by kind.", ["kind"], registry=REGISTRY
 )
+REPLAYED: Final = Counter(
+    "truc_replayed_total", "Items of replays that were released, or left out at the last moment.", registry=REGISTRY
+)
 PARTS: Final = Counter(
     "truc_parts_total", "Requests for parts that were answered, by act and code.", ["act", "code"], registry=REGISTRY
 )

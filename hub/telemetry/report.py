@@ -7,6 +7,7 @@ import structlog
 
 from hub.core.delivery import Delivery, Transition
 from hub.core.part import Progress
+from hub.core.replay import Release, Step, Turn
 from hub.core.settlement import Handover
 from hub.core.verdict import Accept, Answered, AnswerVerdict, Park, Refuse, Stated, Verdict
 from hub.telemetry import metrics
@@ -75,6 +76,18 @@ def returns(deliveries: int, parked: Sequence[Park]) -> None:
     metrics.RETURNS.labels("submission").inc(len(parked))
     for park in parked:
         _parked(park)
+
+
+def replay_step(replay_id: int, step: Step, changed: int) -> None:
+    """Tell what a replay has done by itself."""
+    match step:
+        case Release():
+            metrics.REPLAYED.inc(changed)
+        case Turn():
+            event = f"replay.{step.state}"
+            log.warning(event, replay=replay_id, why=step.why)
+        case None:
+            return
 
 
 def part_answered(act: Act, result: Progress | Problem | None) -> None:

@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 
 from hub.telemetry.health import Health
 from hub.telemetry.metrics import exposition
-from hub.web.api import parts
+from hub.web.api import agencies, parts
 from hub.web.api.answers import explain_failures
 from hub.web.api.api import Api
 
@@ -26,6 +26,7 @@ def create_app(health: Health, refresh: Callable[[], Awaitable[None]] | None = N
         explain_failures(app)
         api.serve(app)
         app.include_router(parts.router)
+        app.include_router(agencies.router)
 
     @app.get("/livez", include_in_schema=False)
     async def livez() -> JSONResponse:

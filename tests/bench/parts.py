@@ -162,7 +162,7 @@ async def _document(installation: Installation, part: Mapping[str, Any]) -> dict
 
 
 def say(result: Mapping[str, Any]) -> None:
-    print(json.dumps(result), flush=True)  # noqa: T201 - what the program is for
+    print(json.dumps(result), flush=True)
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from hub.core.delivery import Delivery, Due, Posting, Transition
@@ -18,14 +18,28 @@ from hub.core.letter import Decision, Letter
 from hub.core.part import Kept, StoredObject, Upload, check_parts, digests_of
 from hub.core.policy import Pace
 from hub.core.reference import check_references
+from hub.core.replay import (
+    MOMENT,
+    Outcome,
+    Progress,
+    Release,
+    ReplayPace,
+    ReplayState,
+    Step,
+    Turn,
+    fate_of,
+    settle_replayed,
+)
 from hub.core.settlement import Handover, Settling, StatusSettlement
 from hub.core.submission import Submission
 from hub.core.trouble import Gone, Unavailable
 from hub.core.verdict import Accept, Answered, AnswerVerdict, Objection, Park, Refuse, Stated, conflict
 from hub.reconcile import Deadline
+from hub.replay import Candidate
 from hub.returns import Return
 from schemas.envelope import ENVELOPE_TYP, URGENCIES
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
+from schemas.refusal import Problem
 from schemas.signing import identity
 
 
@@ -552,3 +566,115 @@ class MemoryClaim:
     def commit(self) -> None:
         for transitions, now in self.settled:
             self.ledger.apply(transitions, now)
+
+
+@dataclass(slots=True)
+class MemoryItem:
+    """One delivery of a replay."""
+
+    delivery_id: DeliveryId
+    released_at: datetime | None = None
+    outcome: Outcome | None = None
+    because: str | None = None
+
+
+@dataclass(slots=True)
+class MemoryReplay:
+    """One replay of dead deliveries."""
+
+    items: list[MemoryItem]
+    pace: ReplayPace
+    since: datetime
+    state: ReplayState = "running"
+    said: str | None = None
+
+
+@dataclass(slots=True)
+class MemoryReplays:
+    """Replays in memory, over the ledger in memory; only those of deliveries, and only running ones."""
+
+    ledger: MemoryLedger
+    replays: dict[int, MemoryReplay] = field(default_factory=dict)
+
+    def start(self, pace: ReplayPace, now: datetime) -> int:
+        """Plan and start a replay of everything that is dead."""
+        dead = [key for key, row in self.ledger.rows.items() if row.delivery.state == "dead"]
+        self.replays[len(self.replays) + 1] = MemoryReplay([MemoryItem(key) for key in dead], pace, now)
+        return len(self.replays)
+
+    async def settle(self, now: datetime) -> int:
+        settled = 0
+        for item in (item for replay in self.replays.values() for item in replay.items):
+            row = self.ledger.rows[item.delivery_id]
+            if item.released_at and not item.outcome and row.delivery.state in ("received", "dead", "expired"):
+                item.outcome, item.because = row.delivery.state, row.code
+                settled += 1
+        return settled
+
+    async def open_replays(self) -> list[int]:
+        return [number for number, replay in self.replays.items() if replay.state == "running"]
+
+    async def step(
+        self,
+        replay_id: int,
+        decide: Callable[[Progress], Step],
+        rehearse: Callable[[Sequence[Candidate]], Sequence[Problem | None]],
+        now: datetime,
+    ) -> int:
+        replay = self.replays[replay_id]
+        match decide(self._progress(replay, now)):
+            case Release() as release:
+                return self._release(replay, release, rehearse, now)
+            case Turn() as turn:
+                replay.state, replay.said = turn.state, turn.why
+                return 1
+            case None:
+                return 0
+
+    def _progress(self, replay: MemoryReplay, now: datetime) -> Progress:
+        released = sorted((item for item in replay.items if item.released_at), key=lambda item: item.released_at)
+        watched = released[:20]
+        rows = [self.ledger.rows[item.delivery_id].delivery for item in watched]
+        minute_ago = now - timedelta(seconds=60)
+        return Progress(
+            state=replay.state,
+            since=replay.since,
+            pace=replay.pace,
+            waiting=sum(not item.released_at and not item.outcome for item in replay.items),
+            in_hand=sum(bool(item.released_at) and not item.outcome for item in replay.items),
+            watched=[fate_of(item.outcome, row.state, row.attempts) for item, row in zip(watched, rows, strict=True)],
+            watched_until=watched[-1].released_at if watched else None,
+            released_last_minute=sum(item.released_at > minute_ago for item in released),
+            released_just_now=sum(item.released_at > now - MOMENT for item in released),
+        )
+
+    def _release(
+        self,
+        replay: MemoryReplay,
+        release: Release,
+        rehearse: Callable[[Sequence[Candidate]], Sequence[Problem | None]],
+        now: datetime,
+    ) -> int:
+        given: dict[str, int] = {}
+        for item in replay.items:
+            if item.released_at and item.released_at > now - timedelta(seconds=60):
+                recipient = self.ledger.rows[item.delivery_id].delivery.recipient
+                given[recipient] = given.get(recipient, 0) + 1
+        chosen = []
+        for item in (item for item in replay.items if not item.released_at and not item.outcome):
+            recipient = self.ledger.rows[item.delivery_id].delivery.recipient
+            if len(chosen) < release.at_most and given.get(recipient, 0) < (release.per_recipient or 10**9):
+                given[recipient] = given.get(recipient, 0) + 1
+                chosen.append(item)
+        rows = [self.ledger.rows[item.delivery_id] for item in chosen]
+        problems = rehearse([Due(row.delivery, row.token) for row in rows])
+        for item, row, problem in zip(chosen, rows, problems, strict=True):
+            transition = settle_replayed(row.delivery, now)
+            if transition is None:
+                item.outcome, item.because = "skipped", f"is-{row.delivery.state}"
+            elif problem is not None:
+                item.outcome, item.because = "skipped", f"refused-today {problem.code}"
+            else:
+                item.released_at = now
+                self.ledger.apply([transition], now)
+        return len(chosen)

@@ -17,10 +17,12 @@ import hub.intake
 import hub.parts
 import hub.receipts
 import hub.reconcile
+import hub.replay
 import hub.returns
 import hub.sweep
 from hub.core.delivery import Posting
 from hub.core.ladder import Standing
+from hub.core.replay import ReplayPace
 from hub.core.settlement import settle_attempt
 from hub.core.submission import Submission
 from hub.dispatch import Dispatch
@@ -159,6 +161,24 @@ async def database_away(world: World) -> None:
     assert set(world.states_of(document_id).values()) == {"received"}
 
 
+async def sent_again_after_they_were_mended(world: World) -> None:
+    """Two recipients fail until they are given up, are mended, and a replay sends everything again, one item first."""
+    broken = set(RECIPIENTS[:2])
+    world.policy = replace(POLICY, max_attempts=1)
+    world.answers = lambda recipient, _time: "failed" if recipient in broken else "received"
+    document_id = world.submit(world.token(world.envelope()))
+    await world.run_to_the_end()
+    assert sorted(world.states_of(document_id).values()) == ["dead", "dead", "received"]
+    broken.clear()
+    replay = world.replays.replays[world.replays.start(ReplayPace("one", 60, 60), world.now)]
+    await world.run_to_the_end()
+    assert (replay.state, replay.said) == ("paused", "the-one-arrived")
+    replay.pace, replay.state = ReplayPace("all", 60, 60), "running"
+    await world.run_to_the_end()
+    assert set(world.states_of(document_id).values()) == {"received"}
+    assert (replay.state, [item.outcome for item in replay.items]) == ("done", ["received", "received"])
+
+
 async def recalled(world: World) -> None:
     """A document comes further with each recipient; it is recalled; one gives it back, one declines, one is silent."""
     giving, declining, silent = RECIPIENTS
@@ -219,6 +239,7 @@ SCENARIOS = [
     unwilling_broker,
     nobody_answers,
     given_back,
+    sent_again_after_they_were_mended,
 ]
 
 
@@ -262,7 +283,16 @@ async def test_the_sweep_visits_every_effect_that_a_loop_may_use() -> None:
     visited = {point for scenario in SCENARIOS for point in await _points_of(scenario)}
     effects = {
         f"{cls.__name__}.{name}"
-        for module in (hub.intake, hub.dispatch, hub.receipts, hub.returns, hub.reconcile, hub.parts, hub.sweep)
+        for module in (
+            hub.intake,
+            hub.dispatch,
+            hub.receipts,
+            hub.returns,
+            hub.reconcile,
+            hub.replay,
+            hub.parts,
+            hub.sweep,
+        )
         for cls in vars(module).values()
         if isinstance(cls, type) and getattr(cls, "_is_protocol", False) and cls.__module__ == module.__name__
         for name, method in vars(cls).items()

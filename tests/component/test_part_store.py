@@ -290,10 +290,18 @@ async def test_trouble_of_the_hub_is_waited_out(world: World, monkeypatch: pytes
 
 
 async def test_somebody_else_under_the_address_is_told(world: World, tmp_path: Path):
-    store = world.store()
-    store._url = f"{world.line.url}/elsewhere"
-    with pytest.raises(PartError, match="A121"):
-        await store.upload(b"x", name="a", media_type="text/plain", agency=AgencyCode(SENDER))
+    """Such as a web server that knows nothing of parts."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 13\r\nConnection: close\r\n\r\n<html></html>")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        store = world.store()
+        store._url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(PartError, match="A121"):
+            await store.upload(b"x", name="a", media_type="text/plain", agency=AgencyCode(SENDER))
 
 
 async def test_file_that_changes_while_it_is_sent_is_refused(world: World, tmp_path: Path):

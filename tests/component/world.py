@@ -26,6 +26,7 @@ from hub.intake import Intake
 from hub.parts import Parts
 from hub.receipts import Receipts
 from hub.reconcile import Reconcile
+from hub.replay import Replay
 from hub.returns import Returns
 from hub.sweep import Sweep
 from schemas import addresses
@@ -44,6 +45,7 @@ from tests.component.memory import (
     MemoryInbox,
     MemoryLedger,
     MemoryOutbox,
+    MemoryReplays,
 )
 from tests.keys import make_certificate
 
@@ -92,6 +94,7 @@ class World:
     now: datetime = START
     broker: MemoryBroker = field(default_factory=MemoryBroker)
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
+    replays: MemoryReplays = field(init=False)
     guards: dict[AgencyCode, InboxGuard] = field(default_factory=dict)
     handed: list[Handed] = field(default_factory=list)
     arrived: Counter[tuple[AgencyCode, DeliveryId]] = field(default_factory=Counter)
@@ -104,6 +107,7 @@ class World:
     deaths: int = 0
 
     def __post_init__(self) -> None:
+        self.replays = MemoryReplays(self.ledger)
         self.blobs = MemoryBlobs(clock=lambda: self.now)
         certificates = []
         for owner in (SENDER, *RECIPIENTS, AgencyCode("hub")):
@@ -284,6 +288,7 @@ class World:
             self.receipts(answers, ledger, self, signer, self.policy, clock).turn,
             Returns(dead, ledger, self.policy, clock).turn,
             Reconcile(ledger, signer, self.policy, clock).turn,
+            Replay(Effectful(self.replays, "replays", self.effects), self, self.policy, clock).turn,
         ]
 
     def current(self) -> Directory:
@@ -381,6 +386,8 @@ class World:
         for delivery in documents:
             if delivery.state == "received":
                 assert handed[delivery.recipient, delivery.delivery_id] == 1, "received, but never handed over"
+        for item in (item for replay in self.replays.replays.values() for item in replay.items):
+            assert item.outcome is not None, "an item of a replay has no outcome"
         moves = Counter(event.delivery_id for event in self.ledger.events if event.event == "status.moved")
         passed_on = Counter(
             stated.delivery_id

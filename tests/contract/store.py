@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from hub import dispatch, intake, parts, receipts, reconcile, returns, sweep
+from hub import dispatch, intake, parts, receipts, reconcile, replay, returns, sweep
 from hub.core.delivery import Delivery
+from hub.core.replay import ReplayPace
 from schemas.identifiers import DeliveryId, DocumentId
 
 
@@ -61,3 +62,12 @@ class Store(Protocol):
 
     async def parked(self) -> int:
         """How many submissions are put aside."""
+
+    @property
+    def replays(self) -> replay.Replays: ...
+
+    async def start_replay(self, pace: ReplayPace, now: datetime) -> int:
+        """Plan and start a replay of all dead deliveries; returns its number."""
+
+    async def outcomes(self, replay_id: int) -> Mapping[DeliveryId, str | None]:
+        """What became of the items of a replay."""

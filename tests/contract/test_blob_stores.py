@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from hub.blobs.store import BlobStore
-from hub.core.trouble import Trouble, Unavailable
+from hub.core.trouble import Unavailable
+from hub.settings import SettingsError
 from tests.contract.blobs_contract import BlobsContract, keys
 from tests.s3 import S3, some_s3
 
@@ -38,8 +39,14 @@ class TestDirectory(BlobsContract):
 
     async def test_directory_that_cannot_be_made_is_told(self, tmp_path: Path):
         (tmp_path / "file").write_bytes(b"")
-        with pytest.raises(Trouble, match="TRUC_BLOBS_URL"):
+        with pytest.raises(SettingsError, match="TRUC_BLOBS_URL"):
             BlobStore((tmp_path / "file" / "below").as_uri())
+
+    async def test_directory_that_is_not_there_any_more_is_unavailable(self, blobs: BlobStore, tmp_path: Path):
+        await blobs.ready()
+        (tmp_path / "kho tệp").rmdir()
+        with pytest.raises(Unavailable, match=r"^blobs: "):
+            await blobs.ready()
 
 
 @pytest.fixture(scope="module")

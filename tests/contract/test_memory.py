@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from hub.core.replay import ReplayPace
 from hub.core.submission import Submission
 from schemas.addresses import agency_queue
 from schemas.identifiers import AgencyCode, DeliveryId
@@ -15,6 +16,7 @@ from tests.component.memory import (
     MemoryLedger,
     MemoryOutbox,
     MemoryParts,
+    MemoryReplays,
 )
 from tests.contract.blobs_contract import BlobsContract
 from tests.contract.deliveries_contract import DeliveriesContract
@@ -22,6 +24,7 @@ from tests.contract.inbox_contract import MAX_BATCH, InboxContract
 from tests.contract.ledger_contract import LedgerContract
 from tests.contract.outbox_contract import EXCHANGE, OutboxContract
 from tests.contract.parts_contract import PartsContract
+from tests.contract.replays_contract import ReplaysContract
 from tests.contract.store import Event, Row
 
 
@@ -31,6 +34,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.ledger = MemoryLedger(max_batch=250)
         self.deliveries = self.ledger
+        self.replays = MemoryReplays(self.ledger)
 
     @property
     def parts(self) -> MemoryParts:
@@ -58,6 +62,12 @@ class MemoryStore:
     async def parked(self) -> int:
         return len(self.ledger.parked)
 
+    async def start_replay(self, pace: ReplayPace, now: datetime) -> int:
+        return self.replays.start(pace, now)
+
+    async def outcomes(self, replay_id: int) -> Mapping[DeliveryId, str | None]:
+        return {item.delivery_id: item.outcome for item in self.replays.replays[replay_id].items}
+
 
 @pytest.fixture
 def store() -> MemoryStore:
@@ -69,6 +79,10 @@ class TestLedger(LedgerContract):
 
 
 class TestDeliveries(DeliveriesContract):
+    pass
+
+
+class TestReplays(ReplaysContract):
     pass
 
 

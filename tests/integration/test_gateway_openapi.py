@@ -12,7 +12,11 @@ import uvicorn
 
 from adapters.gateway import publish
 from adapters.gateway.serve import bind
-from tests.gateways import TOKEN, open_counter
+from adapters.trust import Trust
+from schemas.checks.directory import snapshot
+from tests.component.memory import MemoryBlobs, MemoryParts
+from tests.gateways import TOKEN, now, open_counter
+from tests.parts_hub import serving
 from tests.played_hub import Axis, open_axis
 from tests.services import Broker
 
@@ -52,19 +56,27 @@ async def axis(vhost: Broker, tmp_path: Path) -> AsyncIterator[Axis]:
 @pytest.mark.timeout(_TIMEOUT_S + 60)
 async def test_whatever_is_asked_the_answer_is_one_that_is_described(axis: Axis, tmp_path: Path):
     """Requests right and wrong in every way that the description knows; no answer may contradict it, none be a fault."""
-    url, directory_file = axis.url(axis.agency), axis.directory_file
-    async with open_counter(
-        tmp_path, code=axis.agency, amqp_url=url, directory_file=directory_file, tokens=True
-    ) as counter:
+    who_is_who = snapshot(Trust(axis.directory_file).view().file, epoch=1, as_of=now())
+    async with (
+        serving(MemoryBlobs(now), MemoryParts(), who_is_who=who_is_who) as hub,
+        open_counter(
+            tmp_path,
+            code=axis.agency,
+            amqp_url=axis.url(axis.agency),
+            hub_url=hub.url,
+            directory_file=axis.directory_file,
+            tokens=True,
+        ) as counter,
+    ):
         for _ in range(3):
             await counter.arrive()
         counter.office.close()  # lists answer at once, whatever `wait_s` is drawn
         with bind("127.0.0.1", 0) as listener:
             server = uvicorn.Server(uvicorn.Config(counter.app, log_config=None))
-            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            answering = asyncio.create_task(server.serve(sockets=[listener]))
             code, said = await run_schemathesis(listener.getsockname()[1], tmp_path)
             server.should_exit = True
-            await serving
+            await answering
     assert code == 0, said
 
 

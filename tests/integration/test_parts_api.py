@@ -134,7 +134,8 @@ async def test_range_of_a_part_is_read(asking: Asking):
     assert (response.status_code, response.content) == (206, LARGE[CHUNK_BYTES - 2 : CHUNK_BYTES + 2])
     assert response.headers["Content-Range"] == f"bytes {CHUNK_BYTES - 2}-{CHUNK_BYTES + 1}/{len(LARGE)}"
     behind = await asking.fetch(LARGE, document, PROVINCE, Range=f"bytes={len(LARGE)}-")
-    assert (behind.status_code, behind.headers["Content-Range"]) == (416, f"bytes */{len(LARGE)}")
+    assert told(behind) == (416, "E522", "/Range")
+    assert behind.headers["Content-Range"] == f"bytes */{len(LARGE)}"
 
 
 async def test_interrupted_upload_goes_on_where_it_was(asking: Asking):
@@ -231,6 +232,17 @@ async def _without_a_body(asking: Asking, method: str, sha256: str, headers: dic
         (lambda: grant(SENDER, "upload", "ab" * 32, signer=STRANGER, via=None), 403, "E401"),
         (lambda: grant(PROVINCE, "upload", "ab" * 32, signer=PLATFORM), 403, "E402"),
     ],
+    ids=[
+        "no grant",
+        "other scheme",
+        "no token",
+        "long token",
+        "other part",
+        "other act",
+        "old grant",
+        "in the name of another",
+        "no mandate",
+    ],
 )
 async def test_who_has_not_proven_to_may_not_ask(
     asking: Asking, headers: Callable[[], dict[str, str]], status: int, code: str
@@ -259,6 +271,11 @@ async def test_e522_request_with_a_wrong_header_is_told_which(asking: Asking, he
         asking.hub.address(sha256), headers=grant(SENDER, "upload", sha256) | headers, content=b"x"
     )
     assert told(response) == (400, "E522", pointer)
+
+
+async def test_what_is_not_there_is_told_with_a_code_too(asking: Asking):
+    assert told(await asking.http.get(f"{asking.hub.url}/v1/elsewhere"))[:2] == (404, "E522")
+    assert told(await asking.http.put(asking.hub.address("ab" * 32)))[:2] == (405, "E522")
 
 
 async def test_e421_stranger_and_wrong_document_get_the_same_answer(asking: Asking):
@@ -369,7 +386,7 @@ async def test_part_that_a_document_is_taking_is_not_swept_and_one_that_is_swept
 async def test_api_is_described_and_absent_where_it_is_not_served(asking: Asking):
     described = (await asking.http.get(f"{asking.hub.url}/v1/openapi.json")).json()
     assert described["openapi"].startswith("3.1")
-    assert described["paths"].keys() == {"/v1/parts/{sha256}"}
+    assert described["paths"].keys() == {"/v1/parts/{sha256}", "/v1/agencies/{code}"}
     assert described["paths"]["/v1/parts/{sha256}"].keys() == {"head", "patch", "get"}
     without = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=create_app(Health())), base_url="http://hub")
     async with without:

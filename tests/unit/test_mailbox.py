@@ -34,7 +34,7 @@ def answer(delivery_id: DeliveryId, outcome: str = "received", **members) -> Ans
 
 def drawn(number: int = 1, *, key: str | None = None, request: str = "a", grouped: bool = False) -> Drawn:
     document_id = DocumentId(f"{number:064x}")
-    return Drawn(document_id, key or f"key-{number}", request, AGENCY, (SENDER,), grouped, b"token")
+    return Drawn(document_id, key or f"key-{number}", request, AGENCY, f"AGENCY-{number}", (SENDER,), grouped, b"token")
 
 
 def letter(content: Receipt | Status | Notice, number: int = 1) -> Arrived:

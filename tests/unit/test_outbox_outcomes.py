@@ -6,7 +6,8 @@ outlives its timeout.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
 from types import SimpleNamespace
@@ -21,8 +22,9 @@ from pamqp.body import ContentBody
 from pamqp.commands import Basic, Channel
 from pamqp.header import ContentHeader
 
-from hub.broker.connection import _Channel
-from hub.broker.outbox import Outcome, handover_of, publish_on
+from hub.broker.channel import Channel as PublishingChannel
+from hub.broker.channel import Outcome
+from hub.broker.outbox import handover_of
 from hub.core.delivery import Delivery, Posting
 from schemas.envelope import ENVELOPE_TYP
 from schemas.identifiers import AgencyCode, DocumentId, delivery_id_of
@@ -58,7 +60,7 @@ class ScriptedBroker:
         self.channels: dict[int, Any] = {}
         self.sent: list[Any] = []
         self._futures = FutureStore(self.loop)
-        self.channel = _Channel(self, 1)  # type: ignore[arg-type]
+        self.channel = PublishingChannel(self, 1)  # type: ignore[arg-type]
         self._writing = asyncio.create_task(self._write())
 
     def _future_store_child(self) -> FutureStore:
@@ -109,6 +111,16 @@ async def broker() -> AsyncIterator[ScriptedBroker]:
     await scripted.end()
 
 
+async def publish_one(broker: ScriptedBroker, item: Posting, timeout_s: float = 30) -> Outcome:
+    (outcome,) = await publish_all(broker, [item], timeout_s)
+    return outcome
+
+
+async def publish_all(broker: ScriptedBroker, items: Sequence[Posting], timeout_s: float = 30) -> list[Outcome]:
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    return await broker.channel.publish_all(items, "truc-hub", deadline)
+
+
 Publish = Callable[..., asyncio.Task[Outcome]]
 
 
@@ -117,7 +129,7 @@ async def publish(broker: ScriptedBroker) -> AsyncIterator[Publish]:
     tasks: list[asyncio.Task[Outcome]] = []
 
     def start(document: int = 0) -> asyncio.Task[Outcome]:
-        task = asyncio.create_task(publish_on(broker.channel, posting(document), "truc-hub"))
+        task = asyncio.create_task(publish_one(broker, posting(document)))
         tasks.append(task)
         return task
 
@@ -245,16 +257,35 @@ async def test_a_cancelled_publish_ends_cancelled(broker: ScriptedBroker, publis
     assert task.cancelled()
 
 
-async def test_a_silent_broker_ends_in_the_timeout_of_the_caller(broker: ScriptedBroker) -> None:
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.05):
-            await publish_on(broker.channel, posting(), "truc-hub")
+async def test_what_the_broker_is_silent_about_has_timed_out_and_nothing_else(broker: ScriptedBroker) -> None:
+    publishing = asyncio.create_task(publish_all(broker, [posting(number) for number in range(4)], timeout_s=0.2))
+    await broker.until_published(4)
+    await broker.give_back(2)
+    await broker.answer(Basic.Ack(2, multiple=True), Basic.Nack(4))
+
+    assert await publishing == ["routed", "unroutable", "timed-out", "not-taken"]
 
 
 async def test_what_amqp_cannot_carry_is_refused_alone(broker: ScriptedBroker) -> None:
     too_long = posting(recipient=AgencyCode("H" * 300))
+    publishing = asyncio.create_task(publish_all(broker, [posting(1), too_long, posting(2)]))
+    await broker.until_published(2)
+    await broker.answer(Basic.Ack(2, multiple=True))
 
-    assert await publish_on(broker.channel, too_long, "truc-hub") == "broker-refused"
+    assert await publishing == ["routed", "broker-refused", "routed"]
+
+
+async def test_more_than_one_write_of_bodies_keeps_its_order(broker: ScriptedBroker) -> None:
+    large = [replace(posting(number), body=bytes([number]) * 200_000) for number in range(5)]
+    publishing = asyncio.create_task(publish_all(broker, large))
+    await broker.until_published(5)
+    await broker.answer(Basic.Ack(1), Basic.Nack(2), Basic.Ack(5, multiple=True))
+
+    assert await publishing == ["routed", "not-taken", "routed", "routed", "routed"]
+    assert [header.body_size for header in broker.sent if isinstance(header, ContentHeader)] == [200_000] * 5
+    assert b"".join(item.value for item in broker.sent if isinstance(item, ContentBody)) == b"".join(
+        item.body for item in large
+    )
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -7,6 +7,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from hub.core.trouble import Interrupted, Trouble
 from schemas.problem_details import PROBLEM_MEDIA_TYPE, problem_details
@@ -18,6 +19,7 @@ log = structlog.get_logger("truc")
 _STATUS: Final[Mapping[str, int]] = {
     "E401": 403,
     "E402": 403,
+    "E404": 404,
     "E420": 403,
     "E421": 403,
     "E504": 422,
@@ -32,9 +34,11 @@ _STATUS: Final[Mapping[str, int]] = {
 _RETRY_AFTER_S: Final = 2
 
 
-def answer(problems: Sequence[Problem], *, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def answer(
+    problems: Sequence[Problem], *, status: int | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
     """Tell problems. Codes without a status of their own say that nobody has proven to have asked: 401."""
-    status = _STATUS.get(problems[0].code, 401)
+    status = status or _STATUS.get(problems[0].code, 401)
     said = {"Truc-Code": problems[0].code, **(headers or {})}  # the answer to HEAD has no body to tell it
     if status == 401:
         said["WWW-Authenticate"] = 'Bearer realm="truc"'
@@ -65,6 +69,11 @@ def explain_failures(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
         return answer([_request_problem(item["loc"], item["msg"]) for item in error.errors()])
+
+    @app.exception_handler(HTTPException)
+    async def nothing_there(_: Request, error: HTTPException) -> JSONResponse:
+        problem = Problem("E522", "", error.detail, f"HTTP {error.status_code}")
+        return answer([problem], status=error.status_code, headers=error.headers)
 
     @app.exception_handler(Trouble)
     async def trouble(request: Request, error: Trouble) -> JSONResponse:

@@ -13,6 +13,7 @@ from hub.core.grant import Granted
 from hub.core.part import Kept, Progress, Upload
 from hub.web.api.answers import ProblemsError
 from schemas.checks.directory import Directory
+from schemas.identifiers import AgencyCode
 from schemas.refusal import Problem
 
 
@@ -32,6 +33,13 @@ class Parts(Protocol):
 
     def read(self, part: Kept, start: int, end: int) -> AsyncIterator[bytes]:
         """Read a range of a part."""
+
+
+class Silence(Protocol):
+    """What the ledger knows about agencies that do not answer."""
+
+    async def since(self, agency: AgencyCode) -> datetime | None:
+        """Say since when documents wait for an agency while nothing was heard of it."""
 
 
 class Directories(Protocol):
@@ -67,6 +75,7 @@ class Api:
     Attributes:
         parts: The hub's parts.
         directories: Who is who.
+        silence: Who does not answer.
         uploads: Places for uploads.
         downloads: Places for downloads.
         max_part_bytes: Largest part that is taken.
@@ -75,6 +84,7 @@ class Api:
 
     parts: Parts
     directories: Directories
+    silence: Silence
     uploads: Transfers
     downloads: Transfers
     max_part_bytes: int

@@ -89,7 +89,8 @@ async def fetch(sha256: Sha256, document: Document, request: Request, asker: Ask
         raise ProblemsError(Problem("E421", "/document"))
     wanted = byte_range(range_, part.length)
     if wanted is None:
-        return Response(status_code=416, headers={"Content-Range": f"bytes */{part.length}"})
+        problem = Problem("E522", "/Range", f"{part.length} bytes", f"{part.length} byte")
+        return answer([problem], status=416, headers={"Content-Range": f"bytes */{part.length}"})
     report.part_answered("fetch", None)
     return _Download(part, *wanted, api.parts.read(part, *wanted), api.downloads)
 

@@ -1,0 +1,231 @@
+"""The traffic of 2019 through the whole path, nothing switched off; prints one JSON object last.
+
+`python -m tests.bench.full_path --share 0.01`: private RabbitMQ and PostgreSQL, the hub as separate processes, every
+endpoint with the real client in processes of its own. What is counted: documents and deliveries a second from the first
+submission to the last receipt back at its sender, time from submission to arrival, CPU seconds by process.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from hub.dev.processes import Process, free_ports
+from hub.dev.servers import Servers, run_directory
+from hub.installation import Installation, install
+from hub.store.audit import audit
+from hub.store.pool import open_pool
+from tests.bench.workload import Nation2019, Planned, nation, plan
+
+ROOT = Path(__file__).parents[2]
+HUB = ("intake", "dispatch,returns,reconcile", "receipts")
+"""Which loops share a process, on two cores."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--share", type=float, default=0.01, help="share of the seven months of 2019")
+    parser.add_argument("--hub", nargs="+", default=list(HUB), help="loops of each process of the hub")
+    parser.add_argument("--agencies", type=int, default=1, help="processes for the agencies' side")
+    parser.add_argument("--window", type=int, default=200, help="documents under way to the broker at a time")
+    parser.add_argument("--profile", action="store_true", help="sample every Python process into .truc/profile-*")
+    options = parser.parse_args()
+    print(json.dumps(measure(options.share, options.hub, options.agencies, options.window, profile=options.profile)))
+    return 0
+
+
+def measure(
+    share: float, hub: Sequence[str] = HUB, agencies: int = 1, window: int = 200, *, profile: bool = False
+) -> dict[str, Any]:
+    """Send a share of the documents of 2019 and say what it took."""
+    with ExitStack() as ending:
+        folder = ending.enter_context(run_directory("files"))
+        servers = ending.enter_context(Servers(purpose="bench"))
+        people = nation()
+        documents = plan(people, share=share)
+        installation = asyncio.run(
+            install(
+                amqp_url=servers.amqp_url,
+                management_url=servers.management_url,
+                database_url=servers.database_url,
+                folder=folder / "installation",
+                country=people.file,
+            )
+        )
+        hubs = [ending.enter_context(hub_process(installation, folder, loops.split(","))) for loops in hub]
+        sides = list(_agencies(installation, folder, people, documents, (agencies, window), ending))
+        profilers = _profilers([*hubs, *(side.pid for side in sides)]) if profile else []
+        before = cpu_by_process()
+        began = time.monotonic()
+        for side in sides:
+            assert side.stdin is not None
+            side.stdin.write(b"go\n")
+            side.stdin.flush()
+        for side in sides:
+            side.wait()
+        seconds = time.monotonic() - began
+        results = [json.loads(file.read_bytes()) for file in sorted(folder.glob("result-*.json"))]
+        cpu = {name: round(used - before.get(name, 0.0), 2) for name, used in cpu_by_process().items()}
+        cpu["agencies"] = round(sum(result["cpu_s"] for result in results), 2)
+        for profiler in profilers:
+            profiler.wait()
+        report = asyncio.run(_audited(installation))
+    return _summary(documents, results, seconds, cpu, report)
+
+
+@contextmanager
+def hub_process(installation: Installation, folder: Path, loops: Sequence[str]) -> Iterator[int]:
+    (port,) = free_ports(1)
+    environment = {**os.environ, **installation.environment, "TRUC_HTTP_PORT": str(port), "TRUC_LOG_FORMAT": "json"}
+    environment |= {"TRUC_LOG_LEVEL": "warning", "PYTHONPATH": str(ROOT)}
+    hub = Process(f"hub-{loops[0]}", folder, grace_s=30)
+    hub.start([sys.executable, "-m", "hub", "run", *loops], environment)
+    try:
+        hub.wait_until(lambda: _is_ready(port), timeout_s=60)
+        yield hub.pid
+    finally:
+        hub.stop()
+
+
+def _is_ready(port: int) -> bool:
+    from hub.cli.demo import _is_ready as ready
+
+    return ready(port)
+
+
+def _agencies(
+    installation: Installation,
+    folder: Path,
+    people: Nation2019,
+    documents: Sequence[Planned],
+    processes_and_window: tuple[int, int],
+    ending: ExitStack,
+) -> Iterator[subprocess.Popen[bytes]]:
+    processes, window = processes_and_window
+    endpoint_of = {entry.code: entry.endpoint for entry in people.file.agencies}
+    shares: list[list[str]] = [[] for _ in range(processes)]
+    for index, code in enumerate(sorted(installation.accounts)):
+        shares[index % processes].append(code)
+    sides = []
+    for number, codes in enumerate(shares):
+        mine = set(codes)
+        config = {
+            "directory_file": str(installation.directory_file.absolute()),
+            "result_file": str((folder / f"result-{number}.json").absolute()),
+            "window": window // processes,
+            "endpoints": [_account(installation, code, folder) for code in codes],
+            "to_receive": sum(endpoint_of[to] in mine for item in documents for to in item.recipients),
+            "documents": [
+                {
+                    "endpoint": endpoint_of[item.sender],
+                    "from": item.sender,
+                    "to": item.recipients,
+                    "number": index + 1,
+                    "remark": item.remark_characters,
+                }
+                for index, item in enumerate(documents)
+                if endpoint_of[item.sender] in mine
+            ],
+        }
+        file = folder / f"agencies-{number}.json"
+        file.write_text(json.dumps(config))
+        side = subprocess.Popen(
+            [sys.executable, "-m", "tests.bench.agencies", str(file)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+        )
+        ending.callback(side.kill)
+        sides.append(side)
+    for side in sides:
+        assert side.stdout is not None
+        assert side.stdout.readline() == b"ready\n"
+    yield from sides
+
+
+def _account(installation: Installation, code: str, folder: Path) -> dict[str, str]:
+    account = next(item for key, item in installation.accounts.items() if key == code)
+    return {
+        "code": code,
+        "amqp_url": account.amqp_url,
+        "key_file": str(account.key_file),
+        "certificate_file": str(account.certificate_file),
+        "guard_file": str((folder / f"{code}.guard").absolute()),
+    }
+
+
+def _profilers(pids: Sequence[int]) -> list[subprocess.Popen[bytes]]:
+    how = ["-d", "20", "-r", "250", "--gil", "-f", "raw"]
+    return [
+        subprocess.Popen(
+            ["py-spy", "record", "-p", str(pid), *how, "-o", f".truc/profile-{pid}.txt"], stdout=subprocess.DEVNULL
+        )
+        for pid in pids
+    ]
+
+
+def cpu_by_process() -> dict[str, float]:
+    """CPU seconds so far of everything below this process, by what it is."""
+    used: dict[str, float] = {}
+    for process in psutil.Process().children(recursive=True):
+        try:
+            times = process.cpu_times()
+            name = _name(process.cmdline(), process.name())
+        except psutil.Error:
+            continue
+        ended = times.children_user + times.children_system if name == "postgresql" and "-D" in process.cmdline() else 0
+        used[name] = used.get(name, 0.0) + times.user + times.system + ended
+    return used
+
+
+def _name(command: Sequence[str], name: str) -> str:
+    line = " ".join(command)
+    if "hub run" in line:
+        return f"hub {line.split('hub run ')[1]}"
+    for part, called in (("tests.bench.agencies", "agencies"), ("beam", "rabbitmq"), ("postgres", "postgresql")):
+        if part in line or part in name:
+            return called
+    return "other"
+
+
+async def _audited(installation: Installation) -> Any:
+    async with open_pool(installation.settings["database_url"]) as pool:
+        return await audit(pool, identities=None)
+
+
+def _summary(
+    documents: Sequence[Planned],
+    results: Sequence[Mapping[str, Any]],
+    seconds: float,
+    cpu: Mapping[str, float],
+    report: Any,
+) -> dict[str, Any]:
+    deliveries = sum(len(item.recipients) for item in documents)
+    delays = sorted(delay for result in results for delay in result["delivery_s"])
+    return {
+        "documents": len(documents),
+        "deliveries": deliveries,
+        "seconds": round(seconds, 2),
+        "documents_per_s": round(len(documents) / seconds, 1),
+        "deliveries_per_s": round(deliveries / seconds, 1),
+        "to_arrival_ms": {f"p{p}": round(1000 * delays[int(len(delays) * p / 100)], 1) for p in (50, 95, 99)},
+        "cpu_us_per_document": {name: round(1e6 * used / len(documents)) for name, used in sorted(cpu.items())},
+        "cpu_s": round(sum(cpu.values()), 1),
+        "finished": all(result["finished"] for result in results),
+        "twice": sum(result["twice"] for result in results),
+        "rejected": sum(result["rejected"] for result in results),
+        "audit": report.holds,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,191 @@
+"""Each loop of the hub by itself, with everything that it needs prepared; prints one JSON object.
+
+`python -m tests.bench.loop_by_loop --documents 5000`: documents wait in `truc.intake` and intake takes them in; their
+deliveries wait in the ledger and dispatch hands them over; a receipt for each waits in `truc.receipts`; the receipts wait
+in the ledger and go on to their senders. What is counted: items a second, and CPU microseconds for an item by process.
+"""
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiormq
+import asyncpg
+from pamqp.commands import Basic
+
+from adapters.signer import load_signer
+from hub.dev.servers import Servers, run_directory
+from hub.installation import Installation, install
+from schemas.addresses import SUBMIT, submit_key
+from schemas.envelope import ENVELOPE_TYP, DocumentFacts, Signer, new_envelope
+from schemas.identifiers import AgencyCode, delivery_id_of
+from schemas.receipt import RECEIPT_TYP, Answer, Receipt
+from schemas.signing import KeySigner, identity, sign
+from tests.bench.full_path import cpu_by_process, hub_process
+from tests.bench.workload import nation, plan
+
+_AT_ONCE = 256
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--documents", type=int, default=3000)
+    parser.add_argument("--profile", help="py-spy this loop into .truc/profile.txt")
+    options = parser.parse_args()
+    with ExitStack() as ending:
+        folder = ending.enter_context(run_directory("files"))
+        servers = ending.enter_context(Servers(purpose="bench"))
+        people = nation()
+        installation = asyncio.run(
+            install(
+                amqp_url=servers.amqp_url,
+                management_url=servers.management_url,
+                database_url=servers.database_url,
+                folder=folder / "installation",
+                country=people.file,
+            )
+        )
+        bench = _Bench(installation, folder, options.profile)
+        bench.prepare(plan(people, share=options.documents / 163_107))
+        print(json.dumps(bench.run()))
+    return 0
+
+
+class _Bench:
+    def __init__(self, installation: Installation, folder: Path, profile: str | None) -> None:
+        self.installation = installation
+        self.folder = folder
+        self.profile = profile
+        self.documents: list[tuple[str, bytes]] = []
+        self.receipts: list[tuple[str, bytes]] = []
+        self.deliveries = 0
+
+    def prepare(self, planned: Sequence[Any]) -> None:
+        """Sign every document, and a receipt for each of its deliveries."""
+        endpoint = {agency.code: agency.endpoint for agency in self.installation.directory.agencies.values()}
+        signers = {
+            code: load_signer(account.key_file, account.certificate_file)
+            for code, account in self.installation.accounts.items()
+        }
+        now_s = int(time.time())
+        for number, item in enumerate(planned, 1):
+            user = endpoint[item.sender]
+            assert user is not None
+            token = _document(item, number, user, signers[user], now_s)
+            self.documents.append((user, token))
+            for recipient in item.recipients:
+                answering = endpoint[recipient]
+                assert answering is not None
+                answer = Answer(delivery=str(delivery_id_of(identity(token), recipient)), outcome="received", at=now_s)
+                receipt = Receipt(
+                    from_=recipient,
+                    via=None if answering == recipient else answering,
+                    to=item.sender,
+                    answers=(answer,),
+                )
+                self.receipts.append(
+                    (answering, sign(receipt.to_json(), typ=RECEIPT_TYP, signer=signers[answering], now_s=now_s))
+                )
+        self.deliveries = len(self.receipts)
+
+    def run(self) -> dict[str, Any]:
+        wait = "SELECT count(*) FROM deliveries WHERE state = $1 AND typ = $2"
+        asyncio.run(self._publish("document", self.documents))
+        report = {"documents": len(self.documents), "deliveries": self.deliveries}
+        report["intake"] = self._phase("intake", len(self.documents), "SELECT count(*) FROM documents")
+        report["dispatch"] = self._phase("dispatch", self.deliveries, wait, "routed", ENVELOPE_TYP)
+        asyncio.run(self._publish("receipt", self.receipts))
+        report["receipts"] = self._phase("receipts", self.deliveries, wait, "received", ENVELOPE_TYP)
+        report["letters"] = self._phase("dispatch", self.deliveries, wait, "routed", RECEIPT_TYP)
+        return report
+
+    def _phase(self, loop: str, items: int, query: str, *arguments: str) -> dict[str, Any]:
+        before = cpu_by_process()
+        with hub_process(self.installation, self.folder, [loop]) as pid:
+            started = cpu_by_process()
+            with _profiler(pid, wanted=self.profile == loop):
+                began, seconds = time.monotonic(), asyncio.run(self._until(items, query, *arguments))
+            del began
+            cpu = {name: used - started.get(name, before.get(name, 0.0)) for name, used in cpu_by_process().items()}
+        return {
+            "per_s": round(items / seconds),
+            "cpu_us": {name: round(1e6 * used / items) for name, used in sorted(cpu.items()) if used > 0},
+        }
+
+    async def _until(self, items: int, query: str, *arguments: str) -> float:
+        """Wait until as many are done; returns the seconds between the first tenth and the end, scaled to all."""
+        connection = await asyncpg.connect(self.installation.settings["database_url"])
+        first: tuple[float, int] | None = None
+        try:
+            while (done := await connection.fetchval(query, *arguments)) < items:
+                if first is None and done > 0:
+                    first = time.monotonic(), done
+                await asyncio.sleep(0.05)
+        finally:
+            await connection.close()
+        began, already = first or (time.monotonic() - 0.05, 0)
+        return (time.monotonic() - began) * items / max(1, items - already)
+
+    async def _publish(self, lane: Any, tokens: Sequence[tuple[str, bytes]]) -> None:
+        accounts = self.installation.accounts
+        for user in sorted({user for user, _ in tokens}):
+            connection = await aiormq.connect(accounts[AgencyCode(user)].amqp_url)
+            channel = await connection.channel()
+            mine = [token for owner, token in tokens if owner == user]
+            for start in range(0, len(mine), _AT_ONCE):
+                await asyncio.gather(
+                    *(
+                        channel.basic_publish(
+                            token,
+                            exchange=SUBMIT,
+                            routing_key=submit_key(lane, user),
+                            properties=Basic.Properties(delivery_mode=2, user_id=user, correlation_id=identity(token)),
+                            wait=False,
+                        )
+                        for token in mine[start : start + _AT_ONCE]
+                    )
+                )
+            await connection.close()
+
+
+def _document(item: Any, number: int, user: str, signer: KeySigner, now_s: int) -> bytes:
+    envelope = new_envelope(
+        from_=item.sender,
+        via=None if user == item.sender else user,
+        to=item.recipients,
+        now_s=now_s,
+        doc=DocumentFacts(
+            number=str(number),
+            notation="UBND-VP",
+            kind="Công văn",
+            subject="Về việc triển khai kết nối, liên thông văn bản điện tử " + "x" * item.remark_characters,
+            issued_on=time.strftime("%Y-%m-%d", time.gmtime(now_s)),
+            signer=Signer(name="Nguyễn Văn An", position="Chánh Văn phòng"),
+        ),
+    )
+    return sign(envelope.to_json(), typ=ENVELOPE_TYP, signer=signer, now_s=now_s)
+
+
+@contextmanager
+def _profiler(pid: int, *, wanted: bool) -> Iterator[None]:
+    if not wanted:
+        yield
+        return
+    profiler = subprocess.Popen(
+        ["py-spy", "record", "-p", str(pid), "-r", "400", "--gil", "-f", "raw", "-o", ".truc/profile.txt"],
+        stdout=subprocess.DEVNULL,
+    )
+    yield
+    profiler.send_signal(2)
+    profiler.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
