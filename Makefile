@@ -6,7 +6,7 @@ BOOTSTRAP := sh hub/dev/bootstrap.sh
 ENVIRONMENT := .venv/.complete
 ARGS ?=
 
-.PHONY: help setup demo bench bench-quick bench-loops bench-dead bench-parts test run check format clean
+.PHONY: help setup demo bench bench-quick bench-loops bench-dead bench-parts bench-folder test run check format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -32,6 +32,9 @@ bench-dead: setup ## Measure how fast a million dead letters are listed and grou
 
 bench-parts: setup ## Measure 1 GB up and down: MB/s, and the memory that it costs hub and client
 	@$(BIN)/python -m tests.bench.parts $(ARGS)
+
+bench-folder: setup ## Measure edXML documents a second from outbox to inbox
+	@$(BIN)/python -m tests.bench.folder $(ARGS)
 
 # On a laptop, tests whose service is missing are skipped with the reason; in CI they fail.
 test: check ## Run every check and every test

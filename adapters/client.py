@@ -297,13 +297,13 @@ class AgencyClient:
         await self._publish("document", token, self._publish_timeout_s if timeout_s is None else timeout_s)
         return Submitted(identity(token), token)
 
-    async def sign(self, document: Envelope) -> bytes:
-        """Sign a document and send nothing: for those who write it down before they submit it.
+    async def sign(self, content: Envelope | Status) -> bytes:
+        """Sign a document or a status and send nothing: for those who write it down before they submit it.
 
         Raises:
             ValueError: When the token would be larger than 256 KiB.
         """
-        return await self._sign(document.to_json(), ENVELOPE_TYP)
+        return await self._sign(content.to_json(), ENVELOPE_TYP if isinstance(content, Envelope) else STATUS_TYP)
 
     async def revoke(
         self,
@@ -365,6 +365,7 @@ class AgencyClient:
         from_: AgencyCode | None = None,
         detail: str | None = None,
         staff: Staff | None = None,
+        at: datetime | None = None,
     ) -> None:
         """Say what our office does with a document, signed, and publish it until the broker has confirmed it.
 
@@ -377,22 +378,32 @@ class AgencyClient:
             from_: For a platform: the agency whose status it is.
             detail: A reason or remark; 02 must give its reason.
             staff: Who has set it.
+            at: When it was set, by default now; the same status of the same moment is signed as the same for a day.
 
         Raises:
             BrokerError: As `submit`.
             ValueError: When a value does not fit, such as 02 without a reason or a platform that names no agency.
         """
+        at_s = int((at or self._clock()).timestamp())
         content = Status(
             from_=from_ or self._code,
             via=self._via(from_),
             to=to,
             document=document,
             status=status,
-            at=int(self._clock().timestamp()),
+            at=at_s,
             detail=detail,
             staff=staff,
         )
-        await self._publish("status", await self._sign(content.to_json(), STATUS_TYP), self._publish_timeout_s)
+        await self.submit_status(await self._sign(content.to_json(), STATUS_TYP, self._repeatable(at_s)))
+
+    async def submit_status(self, token: bytes) -> None:
+        """Publish a status that was signed before, until the broker has confirmed it.
+
+        Raises:
+            BrokerError: As `submit`.
+        """
+        await self._publish("status", token, self._publish_timeout_s)
 
     async def upload(
         self, source: Path | bytes, *, name: str, media_type: str, from_: AgencyCode | None = None
@@ -616,10 +627,14 @@ class AgencyClient:
 
     async def _send_receipt(self, receipt: Receipt, timeout_s: float | None) -> None:
         """Publish a receipt, signed as of its answer while that is allowed: a repetition then has the same identity."""
-        at, now = max(answer.at for answer in receipt.answers), int(self._clock().timestamp())
-        signed_at = at if now - _REPEATABLE_S < at <= now else now
-        token = await self._sign(receipt.to_json(), RECEIPT_TYP, signed_at)
+        signed_at_s = self._repeatable(max(answer.at for answer in receipt.answers))
+        token = await self._sign(receipt.to_json(), RECEIPT_TYP, signed_at_s)
         await self._publish("receipt", token, timeout_s)
+
+    def _repeatable(self, at_s: int) -> int:
+        """Say as of when to sign what was said at a moment: as of that moment, while the axis takes it."""
+        now_s = int(self._clock().timestamp())
+        return at_s if now_s - _REPEATABLE_S < at_s <= now_s else now_s
 
     async def _sign(self, payload: bytes, typ: str, at: int | None = None) -> bytes:
         now_s = int(self._clock().timestamp()) if at is None else at

@@ -78,6 +78,14 @@ OWN_CODES: Final[Mapping[str, Code]] = MappingProxyType({
             "sender", retry=True,
         ),
         Code(
+            "A107", "JOURNAL_UNUSABLE",
+            "The journal of the folder adapter cannot be used, so nothing can be sent or handed over.",
+            "Không dùng được sổ nhật ký của phần mềm thư mục nên không gửi và không nhận được văn bản.",
+            "Check that its folder exists, is writable, has space, and that no other process holds the file.",
+            "Kiểm tra thư mục có tồn tại, ghi được, còn dung lượng, và không có tiến trình khác đang giữ tệp.",
+            "sender", retry=True,
+        ),
+        Code(
             "A201", "NOT_SIGNED_IN",
             "The request bears no token that the gateway knows.",
             "Yêu cầu không kèm mã truy cập mà cổng biết.",
@@ -164,6 +172,22 @@ OWN_CODES: Final[Mapping[str, Code]] = MappingProxyType({
             "Try again; the log of the gateway shows what happened, please report it.",
             "Thử lại; nhật ký của cổng ghi lại sự việc, đề nghị báo cho nơi cung cấp phần mềm.",
             "operator", retry=True,
+        ),
+        Code(
+            "A301", "PACKET_CHANGED",
+            "A new document of this DocumentId was sent before, with another content.",
+            "Văn bản có mã định danh (DocumentId) này đã được gửi trước đó với nội dung khác.",
+            "Give a new document a DocumentId of its own; to change one that was sent, send an update or a replacement.",
+            "Văn bản mới phải có DocumentId riêng; muốn sửa văn bản đã gửi thì gửi văn bản cập nhật hoặc thay thế.",
+            "sender",
+        ),
+        Code(
+            "A302", "PACKET_CONTRADICTS",
+            "The packet says something else than the envelope that was signed for it, or cannot be read.",
+            "Gói edXML nói khác với phần mô tả đã được ký kèm theo, hoặc không đọc được.",
+            "The sender makes packet and envelope of one and the same document, and sends it anew.",
+            "Bên gửi lập gói edXML và phần mô tả từ cùng một văn bản rồi gửi lại.",
+            "sender",
         ),
         Code(
             "A120", "FILE_UNUSABLE",

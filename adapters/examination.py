@@ -3,6 +3,8 @@
 A packet is converted as an adapter would convert it, and the envelope held against the directory; a signed token is
 proven first. Not here: what only the hub knows: whether an id was used before, whether an earlier document went over
 the axis, whether the parts are in its store.
+
+Who sends packets asks the same here beforehand (`adapters.folder`).
 """
 
 import base64
@@ -145,6 +147,17 @@ def packet_part(data: bytes, name: str) -> Part:
     )
 
 
+def half_signed(assurance: Assurance) -> tuple[Problem, ...]:
+    """Say so when the sender's own valid signature covers only some of the packet, such as its header.
+
+    The axis would take it at the level of no signature. But whoever sends it vouches for the rest, which somebody may
+    have put beside what was signed. A signature that nobody here can verify is no reason: agencies sign with keys
+    that the directory does not know, and stations on the way break signatures by what they add.
+    """
+    reason = assurance.reason
+    return (reason,) if reason is not None and (assurance.level, reason.code) == ("A1", "E303") else ()
+
+
 def unproven_envelope(token: bytes) -> Envelope | tuple[Problem, ...]:
     """Read the envelope in a token without asking who signed it: to show what a document is called, not to believe it."""
     payload = _segment(token, 1)
@@ -176,8 +189,10 @@ def _packet(data: bytes, examiner: Examiner, name: str) -> Findings:
         return Findings("packet", packet)
     assurance = assess(data, packet, examiner.certificates, now=examiner.now)
     if isinstance(packet, StatusPacket):
-        return replace(_status_packet(packet, examiner), assurance=assurance)
-    return replace(_document_packet(packet, data, examiner, name, assurance), assurance=assurance)
+        findings = _status_packet(packet, examiner)
+    else:
+        findings = _document_packet(packet, data, examiner, name, assurance)
+    return replace(findings, assurance=assurance, problems=(*findings.problems, *half_signed(assurance)))
 
 
 def _document_packet(packet: Packet, data: bytes, examiner: Examiner, name: str, assurance: Assurance) -> Findings:
@@ -192,11 +207,11 @@ def _document_packet(packet: Packet, data: bytes, examiner: Examiner, name: str,
         attachments=[file.part for file in attached],
         level=assurance.level,
         now_s=examiner.now_s,
-        via=_platform(draft.from_, examiner),
+        via=platform_of(draft.from_, examiner),
     )
     if isinstance(envelope, tuple):
         return Findings("document packet", envelope)
-    found = _examined(envelope, examiner, signer=examiner.party or draft.from_, signed_at_s=examiner.now_s)
+    found = examined(envelope, examiner, signer=examiner.party or draft.from_, signed_at_s=examiner.now_s)
     placed = tuple(replace(problem, pointer=place_in_packet(problem.pointer)) for problem in found)
     return Findings(
         "document packet", placed, unmapped=draft.unmapped, unchecked=tuple(each.document for each in draft.ref)
@@ -207,8 +222,8 @@ def _status_packet(packet: StatusPacket, examiner: Examiner) -> Findings:
     draft = statuses.draft_of(packet, now_s=examiner.now_s)
     if isinstance(draft, tuple):
         return Findings("status packet", draft)
-    made = statuses.status_of(draft, _stand_in(draft.document.document), via=_platform(draft.from_, examiner))
-    found = made if isinstance(made, tuple) else _parties(made, examiner.party or made.via or made.from_, examiner)
+    made = statuses.status_of(draft, _stand_in(draft.document.document), via=platform_of(draft.from_, examiner))
+    found = made if isinstance(made, tuple) else parties(made, examiner.party or made.via or made.from_, examiner)
     placed = tuple(replace(problem, pointer=place_in_packet(problem.pointer)) for problem in found)
     return Findings("status packet", placed, unmapped=draft.unmapped, unchecked=(draft.document.document,))
 
@@ -218,7 +233,7 @@ def _envelope(data: bytes, examiner: Examiner) -> Findings:
     if isinstance(envelope, tuple):
         return Findings("envelope", envelope)
     signer = examiner.party or envelope.via or envelope.from_
-    return Findings("envelope", _examined(envelope, examiner, signer=signer, signed_at_s=examiner.now_s))
+    return Findings("envelope", examined(envelope, examiner, signer=signer, signed_at_s=examiner.now_s))
 
 
 def _token(token: bytes, examiner: Examiner) -> Findings:
@@ -240,7 +255,7 @@ def _document(token: bytes, examiner: Examiner) -> tuple[Problem, ...]:
     envelope = read_envelope(proven.payload)
     if isinstance(envelope, tuple):
         return envelope
-    return _examined(envelope, examiner, signer=proven.key.owner, signed_at_s=proven.signed_at_s)
+    return examined(envelope, examiner, signer=proven.key.owner, signed_at_s=proven.signed_at_s)
 
 
 def _letter(
@@ -256,13 +271,13 @@ def _letter(
     if isinstance(letter, tuple):
         return letter
     if isinstance(letter, Status):
-        return _parties(letter, proven.key.owner, examiner)
+        return parties(letter, proven.key.owner, examiner)
     claimed = HUB if isinstance(letter, Notice) else letter.from_
     allowed = {claimed} if isinstance(letter, Notice) else {letter.from_, letter.via}
     return () if proven.key.owner in allowed else (_mismatch(claimed, proven.key.owner),)
 
 
-def _parties(status: Status, signer: AgencyCode, examiner: Examiner) -> tuple[Problem, ...]:
+def parties(status: Status, signer: AgencyCode, examiner: Examiner) -> tuple[Problem, ...]:
     """Check who speaks in a status, and whether the other side is known."""
     found = []
     if signer not in (status.from_, status.via):
@@ -276,7 +291,7 @@ def _mismatch(claimed: str, signer: str) -> Problem:
     return Problem("E401", "/from", f"{claimed} is claimed, {signer} signed", f"ghi {claimed}, nhưng {signer} ký")
 
 
-def _examined(envelope: Envelope, examiner: Examiner, *, signer: AgencyCode, signed_at_s: int) -> tuple[Problem, ...]:
+def examined(envelope: Envelope, examiner: Examiner, *, signer: AgencyCode, signed_at_s: int) -> tuple[Problem, ...]:
     """Hold an envelope against the directory, as if its signer sent it over its own connection now."""
     user = examiner.party or signer
     _, problems = examine(
@@ -292,7 +307,8 @@ def _examined(envelope: Envelope, examiner: Examiner, *, signer: AgencyCode, sig
     return problems
 
 
-def _platform(sender: AgencyCode, examiner: Examiner) -> AgencyCode | None:
+def platform_of(sender: AgencyCode, examiner: Examiner) -> AgencyCode | None:
+    """Name the platform that would speak for the sender, where it is not the sender itself that connects."""
     party = examiner.party
     return party if party is not None and party != sender and party in examiner.directory.platforms else None
 

@@ -98,6 +98,21 @@ class AgencySettings(BaseSettings):
     )
     webhook_timeout_s: float = Field(default=10.0, gt=0, description="How long one announcement may take.")
 
+    folder: Path | None = Field(
+        default=None, description="Folder of the folder adapter, with outbox, inbox, sent and failed in it."
+    )
+    folder_journal_file: Path = Field(
+        default=Path("truc-folder.db"), description="What the folder adapter remembers (SQLite), on a disk that lasts."
+    )
+    folder_journal_days: int = Field(default=400, ge=31, description="Days after which that is forgotten.")
+    folder_poll_s: float = Field(default=2.0, gt=0, description="How often to look into outbox.")
+    folder_settle_s: float = Field(
+        default=2.0, ge=0, description="How long a file in outbox must have stayed as it is before it is taken."
+    )
+    folder_sends_arrival: bool = Field(
+        default=True, description="Whether status 01 is sent by itself for what was put into inbox."
+    )
+
     language: Literal["vi", "en"] = Field(default="vi", description="Language of texts for people.")
 
     @field_validator("amqp_url")

@@ -189,6 +189,6 @@ def notice_to(code: str, signer=None) -> bytes:
     return sign(notice.to_json(), typ=NOTICE_TYP, signer=signer or agency_keys("hub").signer, now_s=now_s())
 
 
-def status_to(code: str, from_: str, status: StatusCode = "03", signer=None) -> bytes:
-    content = Status(from_=from_, to=code, document="ab" * 32, status=status, at=now_s(), detail="Lý do")
+def status_to(code: str, from_: str, status: StatusCode = "03", signer=None, document: str = "ab" * 32) -> bytes:
+    content = Status(from_=from_, to=code, document=document, status=status, at=now_s(), detail="Lý do")
     return sign(content.to_json(), typ=STATUS_TYP, signer=signer or agency_keys(from_).signer, now_s=now_s())
