@@ -56,7 +56,7 @@ format: $(ENVIRONMENT) ## Format the code and repair what can be repaired
 
 clean: ## Remove the Python environment, caches, and the data of private servers
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m hub.dev clean; fi
-	@rm -rf .truc .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .truc .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis .import_linter_cache
 
 $(ENVIRONMENT): pyproject.toml uv.lock
 	@$(BOOTSTRAP) environment
