@@ -210,7 +210,7 @@ def _turns(
 ) -> Sequence[tuple[Loop, Callable[[], Awaitable[int]], float]]:
     """Build the loops that are asked for."""
     policy = settings.policy()
-    ledger = PostgresLedger(pool, pace=settings.pace())
+    ledger = PostgresLedger(pool, pace=settings.pace(), policy=policy)
     turns: list[tuple[Loop, Callable[[], Awaitable[int]], float]] = []
 
     def inbox(queue: str, max_batch: int) -> QueueInbox:
@@ -222,7 +222,13 @@ def _turns(
         taking = Intake(inbox(INTAKE, settings.intake_batch), ledger, keeper, load_signer(settings), policy, clock)
         turns.append(("intake", taking.turn, 0.0))
     if "dispatch" in loops:
-        deliveries = PostgresDeliveries(pool, max_batch=settings.dispatch_batch, wait_s=settings.dispatch_wait_s)
+        deliveries = PostgresDeliveries(
+            pool,
+            max_batch=settings.dispatch_batch,
+            max_share=settings.dispatch_share,
+            wait_s=settings.dispatch_wait_s,
+            policy=policy,
+        )
         turns.append(("dispatch", Dispatch(deliveries, outbox, keeper, policy, clock).turn, 0.0))
     if "receipts" in loops:
         answers = inbox(RECEIPTS, settings.receipts_batch)
@@ -237,7 +243,7 @@ def _turns(
         ending.push_async_callback(dead.stop)
         turns.append(("returns", Returns(dead, ledger, policy, clock).turn, 0.0))
     if "reconcile" in loops:
-        reconcile = Reconcile(ledger, load_signer(settings), policy, clock)
+        reconcile = Reconcile(ledger, keeper, load_signer(settings), policy, clock)
         turns.append(("reconcile", reconcile.turn, settings.reconcile_pause_s))
     return turns
 

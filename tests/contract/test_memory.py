@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from hub.core.breaker import Breaker
 from hub.core.submission import Submission
 from schemas.addresses import agency_queue
 from schemas.identifiers import AgencyCode, DeliveryId
@@ -12,6 +13,7 @@ from tests.contract.deliveries_contract import DeliveriesContract
 from tests.contract.inbox_contract import MAX_BATCH, InboxContract
 from tests.contract.ledger_contract import LedgerContract
 from tests.contract.outbox_contract import EXCHANGE, OutboxContract
+from tests.contract.recipients_contract import RecipientsContract
 from tests.contract.store import Event, Row
 
 
@@ -29,6 +31,17 @@ class MemoryStore:
     @max_batch.setter
     def max_batch(self, size: int) -> None:
         self.ledger.max_batch = size
+
+    @property
+    def max_share(self) -> int:
+        return self.ledger.max_share
+
+    @max_share.setter
+    def max_share(self, size: int) -> None:
+        self.ledger.max_share = size
+
+    async def breakers(self) -> Mapping[AgencyCode, Breaker]:
+        return dict(self.ledger.breakers)
 
     async def rows(self) -> Mapping[DeliveryId, Row]:
         return {
@@ -61,6 +74,10 @@ class TestDeliveries(DeliveriesContract):
 @pytest.fixture
 def broker() -> MemoryBroker:
     return MemoryBroker()
+
+
+class TestRecipients(RecipientsContract):
+    pass
 
 
 class TestInbox(InboxContract):

@@ -4,13 +4,16 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 import pytest
 
+from hub.core.breaker import Breaker
 from hub.store.deliveries import PostgresDeliveries
 from hub.store.entries import DELIVERY_COLUMNS, delivery_of
 from hub.store.ledger import PostgresLedger
 from hub.store.pool import Pool, open_pool
-from schemas.identifiers import DeliveryId, DocumentId
+from hub.store.recipients import BREAKER_COLUMNS, breaker_of
+from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
 from tests.contract.deliveries_contract import DeliveriesContract
 from tests.contract.ledger_contract import LedgerContract
+from tests.contract.recipients_contract import RecipientsContract
 from tests.contract.store import Event, Row
 
 
@@ -19,12 +22,18 @@ class PostgresStore:
 
     def __init__(self, pool: Pool) -> None:
         self.max_batch = 250
+        self.max_share = 60
         self.pool = pool
         self.ledger = PostgresLedger(pool)
 
     @property
     def deliveries(self) -> PostgresDeliveries:
-        return PostgresDeliveries(self.pool, max_batch=self.max_batch, wait_s=0.01)
+        return PostgresDeliveries(self.pool, max_batch=self.max_batch, max_share=self.max_share, wait_s=0.01)
+
+    async def breakers(self) -> Mapping[AgencyCode, Breaker]:
+        async with self.pool.reading() as connection:
+            rows = await connection.fetch(f"SELECT {BREAKER_COLUMNS} FROM recipients")
+        return {AgencyCode(row["recipient"]): breaker_of(row) for row in rows}
 
     async def rows(self) -> Mapping[DeliveryId, Row]:
         query = f"SELECT {DELIVERY_COLUMNS}, code, next_attempt_at, receipt_due_at FROM deliveries"
@@ -64,4 +73,8 @@ class TestLedger(LedgerContract):
 
 
 class TestDeliveries(DeliveriesContract):
+    pass
+
+
+class TestRecipients(RecipientsContract):
     pass
