@@ -6,11 +6,11 @@ BOOTSTRAP := sh hub/dev/bootstrap.sh
 ENVIRONMENT := .venv/.complete
 ARGS ?=
 
-.PHONY: help setup demo bench bench-quick bench-backlog bench-loops test run check format clean
+.PHONY: help setup demo bench bench-quick bench-backlog bench-loops bench-dead bench-parts test run check format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(ENVIRONMENT) ## Get everything that is missing: Python packages, RabbitMQ, PostgreSQL
 	@$(BOOTSTRAP) services
@@ -29,6 +29,12 @@ bench-backlog: setup ## What 50 agencies notice while another one's backlog of 1
 
 bench-loops: setup ## Each loop of the hub by itself: items a second, CPU of each by process
 	@$(BIN)/python -m tests.bench.loop_by_loop $(ARGS)
+
+bench-dead: setup ## Measure how fast a million dead letters are listed and grouped, and 10,000 sent again
+	@$(BIN)/python -m tests.bench.dead_letters
+
+bench-parts: setup ## Measure 1 GB up and down: MB/s, and the memory that it costs hub and client
+	@$(BIN)/python -m tests.bench.parts $(ARGS)
 
 # On a laptop, tests whose service is missing are skipped with the reason; in CI they fail.
 test: check ## Run every check and every test

@@ -13,6 +13,15 @@
 The mark comes before the receipt: in the other order a crash between the two would hand a document over twice, while
 the axis already holds its receipt. A receipt that is lost after the mark heals with the next duplicate.
 
+An application that itself only writes down what arrives, for somebody who comes for it later, takes two steps:
+
+| effect                                            | if the process dies after it                                    |
+|---------------------------------------------------|-----------------------------------------------------------------|
+| the application has written the delivery down     | handed out again, `interrupted`; its unique key shows that      |
+| `keep` acknowledges the message, without receipt  | the axis sends it again while no receipt is in; the same        |
+| the application has written the answer down       | it calls `reply` when it starts again                           |
+| `reply`: `guard.settle`, publish, confirm         | it calls `reply` again: the same receipt                        |
+
 How it gets there is the business of `adapters.line`.
 """
 
@@ -23,12 +32,15 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Generic, Literal, Self, TypeVar
 
-from adapters.errors import BrokerError
+from adapters.channel import Message
+from adapters.errors import BrokerError, Unusable
 from adapters.inbox_guard import HandedOver, InboxGuard
-from adapters.line import Consumer, Line, Message, Publisher, acknowledge, put_aside
+from adapters.line import Consumer, Line, Publisher, acknowledge, put_aside
+from adapters.parts import PartStore
 from adapters.trust import Problems, Trust
 from schemas.addresses import Lane, agency_queue, submit_key
 from schemas.envelope import ENVELOPE_TYP, Action, DocumentFacts, Envelope, Part, new_envelope
@@ -60,6 +72,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _REPEATABLE_S: Final = MAX_AGE_S - 3600
+_MAX_ANSWER_BYTES: Final = 128 * 1024  # of all answers of a receipt, which must stay below 256 KiB when it is signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +86,21 @@ class Submitted:
 
     document_id: DocumentId
     token: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to one delivery, with all that its receipt needs.
+
+    Attributes:
+        recipient: Which of our agencies answers.
+        sender: The agency that sent the document.
+        answer: What became of it, and when.
+    """
+
+    recipient: AgencyCode
+    sender: AgencyCode
+    answer: Answer
 
 
 @dataclass(slots=True, eq=False)
@@ -183,11 +211,15 @@ class AgencyClient:
         signer: Its key.
         trust: Its view of the directory.
         guard: Its memory of what was handed over.
+        hub_url: The hub's HTTP API; without it no parts can be transferred.
         ssl_context: Authorities, and for mutual TLS the client certificate.
         prefetch: Most messages that the broker hands out before the first is answered.
         publish_timeout_s: How long to try until a publish is confirmed, seconds.
         confirm_timeout_s: How long to wait for one confirm before publishing again, seconds.
         connect_timeout_s: How long one attempt to connect may take, seconds.
+        expired_too: Whether documents are handed over whose lifetime is over: for an agency that has lost what it had
+            and catches up. Without its old guard nothing else keeps an old message from being handed over again.
+        part_timeout_s: How long to try to transfer a part without getting any further, seconds.
         clock: The present, aware.
     """
 
@@ -199,11 +231,14 @@ class AgencyClient:
         trust: Trust,
         guard: InboxGuard,
         *,
+        hub_url: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
         prefetch: int = 64,
         publish_timeout_s: float = 60.0,
         confirm_timeout_s: float = 20.0,
         connect_timeout_s: float = 15.0,
+        expired_too: bool = False,
+        part_timeout_s: float = 60.0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._code = AgencyCode(code)
@@ -211,9 +246,15 @@ class AgencyClient:
         self._trust = trust
         self._guard = guard
         self._clock = clock
+        self._expired_too = expired_too
         self._publish_timeout_s = publish_timeout_s
         line = Line(amqp_url, self._code, ssl_context, connect_timeout_s)
         self._publisher = Publisher(line, self._code, confirm_timeout_s)
+        self._parts = (
+            PartStore(hub_url, self._code, signer, ssl_context=ssl_context, timeout_s=part_timeout_s, clock=clock)
+            if hub_url is not None
+            else None
+        )
         self._arrived: asyncio.Queue[Message | BrokerError | None] = asyncio.Queue()
         self._consumer = Consumer(line, agency_queue(self._code), prefetch, self._arrived, self._forget_messages)
         self._consuming: asyncio.Task[None] | None = None
@@ -231,6 +272,8 @@ class AgencyClient:
             await asyncio.wait({self._consuming})
         self._arrived.put_nowait(None)
         await self._publisher.close()
+        if self._parts is not None:
+            await self._parts.close()
 
     async def submit(self, document: Envelope | bytes, *, timeout_s: float | None = None) -> Submitted:
         """Sign a document and publish it until the broker has confirmed it; or publish bytes signed before.
@@ -248,11 +291,19 @@ class AgencyClient:
             RefusedByBroker: At once, when the broker does not let us in or does not permit it.
             ValueError: When it is larger than 256 KiB.
         """
-        token = document if isinstance(document, bytes) else await self._sign(document.to_json(), ENVELOPE_TYP)
+        token = document if isinstance(document, bytes) else await self.sign(document)
         if len(token) > MAX_TOKEN_BYTES:
             raise ValueError(f"the token has {len(token)} bytes, more than {MAX_TOKEN_BYTES}")
         await self._publish("document", token, self._publish_timeout_s if timeout_s is None else timeout_s)
         return Submitted(identity(token), token)
+
+    async def sign(self, document: Envelope) -> bytes:
+        """Sign a document and send nothing: for those who write it down before they submit it.
+
+        Raises:
+            ValueError: When the token would be larger than 256 KiB.
+        """
+        return await self._sign(document.to_json(), ENVELOPE_TYP)
 
     async def revoke(
         self,
@@ -343,6 +394,50 @@ class AgencyClient:
         )
         await self._publish("status", await self._sign(content.to_json(), STATUS_TYP), self._publish_timeout_s)
 
+    async def upload(
+        self, source: Path | bytes, *, name: str, media_type: str, from_: AgencyCode | None = None
+    ) -> Part:
+        """Bring a part to the hub, unless it is there already; name what comes back in the envelope.
+
+        Do so before `submit`: a document whose parts are not there is refused with E503.
+
+        Args:
+            source: A file, which is streamed, or bytes.
+            name: File name shown to people.
+            media_type: Such as `application/pdf`.
+            from_: For platforms: the agency that will send the document.
+
+        Raises:
+            FileUnusable: When the file cannot be read.
+            PartError: When the hub refuses it, or nothing has moved for `part_timeout_s`.
+            Unusable: Without `hub_url`.
+            pydantic.ValidationError: When name or media type are not as envelopes want them.
+        """
+        return await self._part_store().upload(source, name=name, media_type=media_type, agency=from_ or self._code)
+
+    async def fetch(self, delivery: Delivery, part: Part, into: Path) -> None:
+        """Fetch a part of a delivered document to a file, which is there as a whole and right, or not at all.
+
+        Do so before the delivery is answered. What has come before an interruption stays beside the file, hidden, and
+        is used by the next try.
+
+        Args:
+            delivery: The document in which it came.
+            part: One of its parts.
+            into: The file; one that is there is replaced.
+
+        Raises:
+            FileUnusable: When the file cannot be written.
+            PartError: When the hub refuses, what it sends is not the part, or nothing has moved for `part_timeout_s`.
+            Unusable: Without `hub_url`.
+        """
+        await self._part_store().fetch(delivery.document_id, part, into, agency=delivery.recipient)
+
+    def _part_store(self) -> PartStore:
+        if self._parts is None:
+            raise Unusable("needed for parts, and not set", "cần để chuyển tệp nhưng chưa đặt", place="hub_url")
+        return self._parts
+
     def arrivals(self) -> AsyncIterator[Arrival]:
         """Iterate over all that arrives, until the client is closed.
 
@@ -397,27 +492,46 @@ class AgencyClient:
         detail: str | None = None,
     ) -> None:
         """Answer several deliveries alike, those of one sender in one receipt. Otherwise as `receipt`."""
-        now = self._clock()
-        open_ones = [delivery for delivery in deliveries if delivery.delivery_id in self._in_hand]
-        answers = {
-            delivery: Answer(
-                delivery=str(delivery.delivery_id), outcome=outcome, at=int(now.timestamp()), code=code, detail=detail
+        at = int(self._clock().timestamp())
+        replies = [
+            Reply(
+                delivery.recipient,
+                delivery.envelope.from_,
+                Answer(delivery=str(delivery.delivery_id), outcome=outcome, at=at, code=code, detail=detail),
             )
-            for delivery in open_ones
-        }
-        if outcome == "failed":
-            await self._guard.release([delivery.delivery_id for delivery in open_ones])
-        else:
-            await self._guard.settle(
-                {
-                    delivery.delivery_id: HandedOver(
-                        self._write_receipt(delivery.recipient, delivery.envelope.from_, [answer]).to_json()
-                    )
-                    for delivery, answer in answers.items()
-                },
-                now,
-            )
-        await asyncio.gather(*(self._answer(batch, answers) for batch in _by_sender(open_ones)))
+            for delivery in deliveries
+            if delivery.delivery_id in self._in_hand
+        ]
+        await self._mark(replies)
+        await asyncio.gather(*(self._answer(batch) for batch in _by_sender(replies)))
+
+    async def keep(self, delivery: Delivery) -> None:
+        """Acknowledge the message of a delivery without a receipt: the application has written it down.
+
+        It is answered with `reply` later. Until then the axis sends it again from time to time, and each duplicate
+        comes up as a delivery that is `interrupted`, to be kept once more.
+        """
+        if delivery.delivery_id in self._in_hand:
+            await self._acknowledge(delivery.delivery_id)
+
+    def delivery(
+        self, delivery_id: DeliveryId, document_id: DocumentId, recipient: AgencyCode, envelope: Envelope, token: bytes
+    ) -> Delivery:
+        """Make a delivery anew of what was written down of it: its parts can be fetched, but it is answered with `reply`."""
+        return Delivery(delivery_id, document_id, recipient, envelope, token, False, False, self)
+
+    async def reply(self, replies: Sequence[Reply]) -> None:
+        """Answer deliveries that were kept: mark them, publish the signed receipts until they are confirmed.
+
+        The same replies may be given again, and must be after a crash in the middle: the receipts stay the same.
+
+        Raises:
+            BrokerError: As `submit`.
+            Unusable: When the guard cannot be used; nothing is published then.
+        """
+        await self._mark(replies)
+        receipts = [self._write_receipt(batch) for batch in _by_sender(replies)]
+        await asyncio.gather(*(self._send_receipt(receipt, self._publish_timeout_s) for receipt in receipts))
 
     async def acknowledge(self, letter: Letter) -> None:
         """Mark a letter as handed over and acknowledge its message.
@@ -447,17 +561,29 @@ class AgencyClient:
                 self._arrived.put_nowait(message)
             messages.clear()
 
-    async def _answer(self, batch: Sequence[Delivery], answers: dict[Delivery, Answer]) -> None:
-        first = batch[0]
-        receipt = self._write_receipt(first.recipient, first.envelope.from_, [answers[delivery] for delivery in batch])
+    async def _mark(self, replies: Sequence[Reply]) -> None:
+        """Let the guard know: what failed comes again and is handed over again, everything else is done with."""
+        failed = [reply.answer.delivery_id for reply in replies if reply.answer.outcome == "failed"]
+        done = {
+            reply.answer.delivery_id: HandedOver(self._write_receipt([reply]).to_json())
+            for reply in replies
+            if reply.answer.outcome != "failed"
+        }
+        if failed:
+            await self._guard.release(failed)
+        if done:
+            await self._guard.settle(done, self._clock())
+
+    async def _answer(self, batch: Sequence[Reply]) -> None:
+        delivery_ids = [reply.answer.delivery_id for reply in batch]
         try:
-            await self._send_receipt(receipt, self._publish_timeout_s)
+            await self._send_receipt(self._write_receipt(batch), self._publish_timeout_s)
         except BaseException:
-            for delivery in batch:
-                self.leave_open(delivery.delivery_id)
+            for delivery_id in delivery_ids:
+                self.leave_open(delivery_id)
             raise
-        for delivery in batch:
-            await self._acknowledge(delivery.delivery_id)
+        for delivery_id in delivery_ids:
+            await self._acknowledge(delivery_id)
 
     async def _submit_linked(
         self,
@@ -481,12 +607,16 @@ class AgencyClient:
         """Name ourselves when we speak for somebody else."""
         return None if agency in (None, self._code) else self._code
 
-    def _write_receipt(self, recipient: AgencyCode, sender: AgencyCode | None, answers: Sequence[Answer]) -> Receipt:
+    def _write_receipt(self, batch: Sequence[Reply]) -> Receipt:
+        """Write one receipt for what `_by_sender` puts together."""
+        return self._receipt_of(batch[0].recipient, batch[0].sender, [reply.answer for reply in batch])
+
+    def _receipt_of(self, recipient: AgencyCode, sender: AgencyCode | None, answers: Sequence[Answer]) -> Receipt:
         return Receipt(from_=recipient, via=self._via(recipient), to=sender, answers=tuple(answers))
 
     async def _send_receipt(self, receipt: Receipt, timeout_s: float | None) -> None:
         """Publish a receipt, signed as of its answer while that is allowed: a repetition then has the same identity."""
-        at, now = receipt.answers[0].at, int(self._clock().timestamp())
+        at, now = max(answer.at for answer in receipt.answers), int(self._clock().timestamp())
         signed_at = at if now - _REPEATABLE_S < at <= now else now
         token = await self._sign(receipt.to_json(), RECEIPT_TYP, signed_at)
         await self._publish("receipt", token, timeout_s)
@@ -546,7 +676,7 @@ class AgencyClient:
 
     async def _receive(self, message: Message, *, with_documents: bool) -> Arrival | None:
         """Make an arrival of a message, or settle it when nothing is left to be handed over."""
-        recipient = AgencyCode(message.routing_key or "")
+        recipient = AgencyCode(message.routing_key)
         delivery_id = delivery_id_of(identity(message.body), recipient)
         if delivery_id in self._in_hand and delivery_id not in self._left_open:
             self._in_hand[delivery_id].append(message)  # settled together with the one that is in hand
@@ -592,7 +722,7 @@ class AgencyClient:
             recipient,
             content,
             message.body,
-            message.redelivered is True,
+            message.redelivered,
             interrupted,
             self,
         )
@@ -618,7 +748,7 @@ class AgencyClient:
     def _check_envelope(self, envelope: Envelope, recipient: AgencyCode, now: datetime) -> Problems:
         if not self._trust.view().covers(recipient, envelope, now):
             return (Problem("E403", "/to", f"not for {recipient}", f"không gửi cho {recipient}"),)
-        if envelope.expires <= now.timestamp():
+        if envelope.expires <= now.timestamp() and not self._expired_too:
             return (Problem("E602", "/expires", "in the past", "đã qua"),)
         return ()
 
@@ -643,7 +773,7 @@ class AgencyClient:
                 code=code,
                 detail=CATALOGUE[code].en,
             )
-            await self._send_receipt(self._write_receipt(recipient, None, [answer]), timeout_s=None)
+            await self._send_receipt(self._receipt_of(recipient, None, [answer]), timeout_s=None)
             await self._acknowledge(delivery_id)
         else:
             await self._put_aside(delivery_id)
@@ -678,13 +808,20 @@ def _drain(queue: asyncio.Queue[T]) -> list[T]:
     return [queue.get_nowait() for _ in range(queue.qsize())]
 
 
-def _by_sender(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
-    """Split into what one receipt may answer: one recipient, one sender, not too many."""
+def _by_sender(replies: Sequence[Reply]) -> Iterator[Sequence[Reply]]:
+    """Split into what one receipt may answer: one recipient, one sender, not too much."""
 
-    def pair(delivery: Delivery) -> tuple[AgencyCode, AgencyCode]:
-        return delivery.recipient, delivery.envelope.from_
+    def pair(reply: Reply) -> tuple[AgencyCode, AgencyCode]:
+        return reply.recipient, reply.sender
 
-    for _, group in itertools.groupby(sorted(deliveries, key=pair), key=pair):
-        batch = list(group)
-        for start in range(0, len(batch), MAX_ANSWERS):
-            yield batch[start : start + MAX_ANSWERS]
+    for _, group in itertools.groupby(sorted(replies, key=pair), key=pair):
+        batch: list[Reply] = []
+        size = 0
+        for reply in group:
+            more = len(reply.answer.to_json())
+            if len(batch) == MAX_ANSWERS or size + more > _MAX_ANSWER_BYTES:
+                yield batch
+                batch, size = [], 0
+            batch.append(reply)
+            size += more
+        yield batch

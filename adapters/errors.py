@@ -4,6 +4,9 @@
 ```
 AgencyError
 ├── Unusable            something of our own: settings, key, certificate, directory file, guard database
+├── FileUnusable        a file that is to be sent or written
+├── PartError           the way of a part to or from the hub
+├── HubError            a question to the hub
 └── BrokerError         the way to the axis; `token` holds the bytes that were to be sent
     ├── Unreachable     the broker does not answer
     ├── RefusedByBroker the broker knows us and says no, or does not let us in
@@ -66,6 +69,118 @@ OWN_CODES: Final[Mapping[str, Code]] = MappingProxyType({
             "Đề nghị đơn vị vận hành trục mở kết nối cho đơn vị.",
             "operator",
         ),
+        Code(
+            "A106", "MAILBOX_UNUSABLE",
+            "The mailbox database cannot be used, so nothing can be kept or handed over.",
+            "Không dùng được cơ sở dữ liệu hộp thư nên không lưu và không giao được văn bản.",
+            "Check that its folder exists, is writable, has space, and that no other process holds the file.",
+            "Kiểm tra thư mục có tồn tại, ghi được, còn dung lượng, và không có tiến trình khác đang giữ tệp.",
+            "sender", retry=True,
+        ),
+        Code(
+            "A201", "NOT_SIGNED_IN",
+            "The request bears no token that the gateway knows.",
+            "Yêu cầu không kèm mã truy cập mà cổng biết.",
+            "Send the header Authorization: Bearer TOKEN; the hash of the token stands in gateway_tokens_file.",
+            "Gửi kèm đầu mục Authorization: Bearer MÃ; mã băm của nó phải có trong tệp gateway_tokens_file.",
+            "sender",
+        ),
+        Code(
+            "A202", "NOT_FOUND",
+            "There is nothing at this address.",
+            "Không có gì ở địa chỉ này.",
+            "Check the address, and that the document or delivery passed through this gateway.",
+            "Kiểm tra lại địa chỉ, và văn bản hoặc lượt chuyển đó có đi qua cổng này không.",
+            "sender",
+        ),
+        Code(
+            "A203", "METHOD_NOT_ALLOWED",
+            "This address does not know the method.",
+            "Địa chỉ này không nhận phương thức đó.",
+            "Use the methods that the OpenAPI description lists; the header Allow names them.",
+            "Dùng đúng phương thức ghi trong mô tả OpenAPI; đầu mục Allow liệt kê chúng.",
+            "sender",
+        ),
+        Code(
+            "A204", "BODY_TOO_LARGE",
+            "The body of the request is larger than is taken here.",
+            "Nội dung yêu cầu lớn hơn mức nhận ở đây.",
+            "Send attachments as parts; for parts see gateway_max_part_bytes and the limit of the axis.",
+            "Gửi tệp đính kèm dưới dạng tệp riêng; với tệp, xem gateway_max_part_bytes và giới hạn của trục.",
+            "sender",
+        ),
+        Code(
+            "A205", "MEDIA_TYPE",
+            "The body of the request is of a type that is not taken here.",
+            "Nội dung yêu cầu thuộc loại không nhận ở đây.",
+            "Set Content-Type to one of the types that the OpenAPI description lists, without Content-Encoding.",
+            "Đặt Content-Type là một trong các loại ghi trong mô tả OpenAPI, không dùng Content-Encoding.",
+            "sender",
+        ),
+        Code(
+            "A206", "PARAMETER",
+            "A header or a parameter of the address is missing or has a wrong value.",
+            "Một đầu mục hoặc tham số trong địa chỉ bị thiếu hoặc sai giá trị.",
+            "Correct what is named; the OpenAPI description says which values are taken.",
+            "Sửa chỗ được nêu; mô tả OpenAPI ghi rõ các giá trị được nhận.",
+            "sender",
+        ),
+        Code(
+            "A207", "KEY_REUSED",
+            "This Idempotency-Key was used before for another request.",
+            "Idempotency-Key này đã dùng cho một yêu cầu khác.",
+            "Give every new document a key of its own; repeat a request with exactly the same content.",
+            "Mỗi văn bản mới dùng một khóa riêng; gửi lại yêu cầu cũ thì giữ nguyên nội dung.",
+            "sender",
+        ),
+        Code(
+            "A208", "ALREADY_ANSWERED",
+            "This delivery was answered before, in another way.",
+            "Lượt chuyển này đã được trả lời trước đó, với nội dung khác.",
+            "The first answer stands. After `failed` the document comes again and can be answered again.",
+            "Câu trả lời đầu tiên giữ nguyên. Sau `failed`, văn bản sẽ đến lại và được trả lời lại.",
+            "sender",
+        ),
+        Code(
+            "A209", "BUSY",
+            "More requests are being answered at this moment than the gateway takes.",
+            "Cổng đang phục vụ số yêu cầu tối đa.",
+            "Try again after the seconds in Retry-After; open fewer connections at a time.",
+            "Thử lại sau số giây ghi ở Retry-After; mở ít kết nối cùng lúc hơn.",
+            "sender", retry=True,
+        ),
+        Code(
+            "A210", "TOO_MANY_WAITING",
+            "More documents wait for the way to the axis than the gateway keeps.",
+            "Số văn bản đang chờ gửi lên trục đã tới mức tối đa của cổng.",
+            "Find out why the broker does not take them (truc-agency doctor), and try again.",
+            "Tìm nguyên nhân máy chủ chuyển tin không nhận (truc-agency doctor), rồi thử lại.",
+            "sender", retry=True,
+        ),
+        Code(
+            "A211", "FAULT",
+            "The gateway met with an error of its own.",
+            "Cổng gặp lỗi bên trong.",
+            "Try again; the log of the gateway shows what happened, please report it.",
+            "Thử lại; nhật ký của cổng ghi lại sự việc, đề nghị báo cho nơi cung cấp phần mềm.",
+            "operator", retry=True,
+        ),
+        Code(
+            "A120", "FILE_UNUSABLE",
+            "A file that is to be sent or written cannot be used.",
+            "Không dùng được tệp cần gửi hoặc cần ghi.",
+            "Check that it exists, may be read or written, and that the disk has space.",
+            "Kiểm tra tệp có tồn tại, có quyền đọc ghi và ổ đĩa còn dung lượng.",
+            "sender",
+        ),
+        Code(
+            "A121", "NOT_THE_HUB",
+            "What answers under hub_url is not the hub's API.",
+            "Địa chỉ hub_url trả lời không phải giao diện của trục.",
+            "Check hub_url, and what stands between: proxies and firewalls.",
+            "Kiểm tra hub_url và các máy chủ trung gian: proxy, tường lửa.",
+            "sender",
+        ),
     )
 })  # fmt: skip
 """What only the agency itself can meet; codes of the hub are in `schemas.refusal`."""
@@ -93,6 +208,24 @@ class AgencyError(Exception):
 
 class Unusable(AgencyError):
     """Something of our own cannot be used: settings, key, certificate, directory file or guard database."""
+
+
+class FileUnusable(AgencyError):
+    """A file that is to be sent or written cannot be used."""
+
+    default_code = "A120"
+
+
+class PartError(AgencyError):
+    """A part did not get to the hub, or from it; the code says whether the hub refused it or was not reached."""
+
+    default_code = "E901"
+
+
+class HubError(AgencyError):
+    """The hub did not answer a question over HTTP, or refuses to; the code says which."""
+
+    default_code = "E901"
 
 
 class BrokerError(AgencyError):

@@ -21,27 +21,19 @@ a moment that two separate stores never share. The application closes it by keep
 changes, in the same transaction or under the same file name as its effect; then handing over twice changes nothing. One
 that cannot do so looks at `interrupted`, which is false for every delivery that was certainly not handed over before.
 
-Every change is on disk before the call returns (WAL, synchronous=FULL); changes that wait together share one commit.
-The file belongs to one process: a second one is refused, since two cannot know what the other has in hand.
+Every change is on disk before the call returns, and the file belongs to one process (`adapters.sqlite_file`).
 """
 
-import asyncio
-import contextlib
 import sqlite3
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Any, Final, Literal, Self
 
-from adapters.errors import Unusable
+from adapters.sqlite_file import SqliteFile
 from schemas.identifiers import DeliveryId
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +50,6 @@ class HandedOver:
 Found = Literal["fresh", "interrupted"] | HandedOver
 """What `begin` finds: never seen, left half-way by an earlier process, or handed over."""
 
-_MAX_SHARED_COMMIT: Final = 256
-_BUSY_TIMEOUT_S: Final = 2.0
 _VERSION: Final = 1
 
 _SCHEMA: Final = """
@@ -82,14 +72,8 @@ _RELEASE: Final = "DELETE FROM delivery WHERE delivery_id = ?"
 _FORGET: Final = "DELETE FROM delivery WHERE state = 'handed over' AND changed_at < ?"
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    work: Callable[[sqlite3.Connection], Any]
-    done: Future[Any]
-
-
 class InboxGuard:
-    """One open guard file, with a thread of its own so that waiting for the disk stops nobody else.
+    """One open guard file.
 
     Args:
         file: Where it lives; made when missing. Its folder must exist and keep what it is told (no tmpfs).
@@ -99,14 +83,7 @@ class InboxGuard:
     """
 
     def __init__(self, file: Path) -> None:
-        self._place = str(file)
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        try:
-            self._connection = _open(self._place)
-        except sqlite3.Error as error:
-            raise self._unusable(error) from error
-        self._thread = threading.Thread(target=self._run, name="inbox-guard", daemon=True)
-        self._thread.start()
+        self._file = SqliteFile(file, _SCHEMA, version=_VERSION, code="A104")
 
     @classmethod
     def unsafe_in_memory(cls) -> Self:
@@ -123,11 +100,11 @@ class InboxGuard:
             connection.execute(_BEGIN, (str(delivery_id), int(now.timestamp())))
             return "fresh"
 
-        return await self._do(work)
+        return await self._file.do(work)
 
     async def find(self, delivery_id: DeliveryId) -> Found | None:
         """Tell what is kept about a delivery; changes nothing."""
-        return await self._do(lambda connection: _find(connection, delivery_id))
+        return await self._file.do(lambda connection: _find(connection, delivery_id))
 
     async def settle(self, done: Mapping[DeliveryId, HandedOver], now: datetime) -> None:
         """Mark deliveries as handed over, with the receipt that every duplicate will get."""
@@ -146,13 +123,11 @@ class InboxGuard:
         Keep at least the greatest lifetime of a document (30 days) and the time in which the axis may replay it.
         """
         moment = int(before.timestamp())
-        return await self._do(lambda connection: connection.execute(_FORGET, (moment,)).rowcount)
+        return await self._file.do(lambda connection: connection.execute(_FORGET, (moment,)).rowcount)
 
     def close(self) -> None:
         """Finish what is waiting and close the file; a second call changes nothing."""
-        if self._thread.is_alive():
-            self._jobs.put(None)
-            self._thread.join()
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -166,53 +141,7 @@ class InboxGuard:
         def work(connection: sqlite3.Connection) -> None:  # a cursor must never leave the thread
             connection.executemany(statement, rows)
 
-        await self._do(work)
-
-    async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        if not self._thread.is_alive():
-            raise Unusable("it is closed", "đã đóng", place=self._place, code="A104")
-        job = _Job(work, Future())
-        self._jobs.put(job)
-        result: T = await asyncio.wrap_future(job.done)
-        return result
-
-    def _run(self) -> None:
-        with contextlib.closing(self._connection):
-            while (job := self._jobs.get()) is not None:
-                jobs, last = self._gather(job)
-                self._commit(jobs)
-                if last:
-                    break
-
-    def _gather(self, first: _Job) -> tuple[list[_Job], bool]:
-        """Take what waits already; tells whether the end was among it."""
-        jobs = [first]
-        with contextlib.suppress(Empty):
-            while len(jobs) < _MAX_SHARED_COMMIT:
-                job = self._jobs.get_nowait()
-                if job is None:
-                    return jobs, True
-                jobs.append(job)
-        return jobs, False
-
-    def _commit(self, jobs: Sequence[_Job]) -> None:
-        """Do all jobs in one transaction; nobody hears of a result before it is on disk."""
-        wanted = [job for job in jobs if job.done.set_running_or_notify_cancel()]
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            results = [job.work(self._connection) for job in wanted]
-            self._connection.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it is
-            with contextlib.suppress(sqlite3.Error):
-                self._connection.execute("ROLLBACK")
-            for job in wanted:
-                job.done.set_exception(self._unusable(error))
-            return
-        for job, result in zip(wanted, results, strict=True):
-            job.done.set_result(result)
-
-    def _unusable(self, error: Exception) -> Unusable:
-        return Unusable(str(error), f"SQLite báo: {error}", place=self._place, code="A104")
+        await self._file.do(work)
 
 
 def _find(connection: sqlite3.Connection, delivery_id: DeliveryId) -> Found | None:
@@ -221,34 +150,3 @@ def _find(connection: sqlite3.Connection, delivery_id: DeliveryId) -> Found | No
         return None
     state, receipt = row
     return "interrupted" if state == "handing over" else HandedOver(receipt)
-
-
-def _open(place: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        place,
-        timeout=_BUSY_TIMEOUT_S,
-        isolation_level=None,  # transactions are begun and ended by hand
-        check_same_thread=False,  # opened here, so that the caller hears of trouble; used by the thread alone
-    )
-    try:
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("BEGIN IMMEDIATE")
-        _make_table(connection)
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _make_table(connection: sqlite3.Connection) -> None:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version == _VERSION:
-        return
-    if version != 0:
-        raise sqlite3.DatabaseError(f"written by another version of this program ({version})")
-    for statement in _SCHEMA.split(";")[:-1]:
-        connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {_VERSION}")

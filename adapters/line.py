@@ -11,7 +11,7 @@ import random
 import ssl
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, Final
+from typing import Any, Final, assert_never
 from urllib.parse import unquote, urlsplit
 
 import aio_pika
@@ -23,18 +23,14 @@ from aio_pika.exceptions import (
     ChannelNotFoundEntity,
     ChannelPreconditionFailed,
     ConnectionClosed,
-    DeliveryError,
     ProbableAuthenticationError,
-    PublishError,
 )
 
+from adapters.channel import Channel, Message, Said, open_channel
 from adapters.errors import BrokerError, NoQueue, NotConfirmed, NotTaken, RefusedByBroker, Unreachable, Unusable
 from schemas.addresses import SUBMIT, agency_queue, submit_key
 from schemas.identifiers import AgencyCode
 from schemas.signing import identity
-
-Message = AbstractIncomingMessage
-"""A message as it came."""
 
 log = logging.getLogger(__name__)
 
@@ -186,7 +182,7 @@ class Publisher:
         self._opening = asyncio.Lock()
         self._closed = False
         self._connection: AbstractConnection | None = None
-        self._channel: AbstractChannel | None = None
+        self._channel: Channel | None = None
 
     async def publish(self, token: bytes, routing_key: str, timeout_s: float | None) -> None:
         """Publish the same bytes until they are confirmed, or until the time is over; without end for `None`."""
@@ -223,47 +219,44 @@ class Publisher:
             channel = await self._open_channel()
         except BrokerError as error:
             return error
-        exchange = await channel.get_exchange(SUBMIT, ensure=False)
-        message = aio_pika.Message(
-            token,
-            content_type="application/jose",
-            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-            message_id=uuid.uuid4().hex,  # fresh: a returned message is told apart by it
-            correlation_id=identity(token),
-            user_id=self._code,
-        )
-        # In a task of its own, since the library also reports a lost connection as a cancellation.
-        publishing = asyncio.ensure_future(exchange.publish(message, routing_key, mandatory=True))
         try:
-            await asyncio.wait({publishing}, timeout=self._confirm_timeout_s)
-        finally:
-            publishing.cancel()
-        if not publishing.done():
+            said = await channel.send(
+                token,
+                exchange=SUBMIT,
+                routing_key=routing_key,
+                correlation_id=identity(token),
+                user=self._code,
+            )
+        except _TROUBLE as error:
+            return self._translate(error)
+        await asyncio.wait({said}, timeout=self._confirm_timeout_s)
+        if not said.done():
+            said.cancel()
             if channel is self._channel:
                 await self._hang_up()
             return NotConfirmed(
                 f"nothing in {self._confirm_timeout_s:g} s", f"không trả lời trong {self._confirm_timeout_s:g} giây"
             )
-        if publishing.cancelled():
+        if said.cancelled():  # as the library also reports a lost connection
             return NotConfirmed("the connection was lost", "mất kết nối")
-        return self._translate(publishing.exception())
+        return self._translate(said.exception() or said.result())
 
-    def _translate(self, error: BaseException | None) -> BrokerError | None:
-        match error:
-            case None:
+    def _translate(self, said: BaseException | Said) -> BrokerError | None:
+        match said:
+            case "taken":
                 return None
-            case PublishError() | ChannelNotFoundEntity():
+            case "returned" | ChannelNotFoundEntity():
                 return NotTaken("nothing is bound at the axis", "trục chưa có hàng đợi nhận", code="E801")
-            case DeliveryError():
+            case "not-taken":
                 return NotTaken("the queue of the axis is full or down", "hàng đợi của trục đầy hoặc đang ngừng")
             case ChannelClosed():
-                return self._line.refused(error)
+                return self._line.refused(said)
+            case BaseException():
+                return NotConfirmed(f"the connection was lost: {_last_line(said)}", f"mất kết nối: {_last_line(said)}")
             case _:
-                return NotConfirmed(
-                    f"the connection was lost: {_last_line(error)}", f"mất kết nối: {_last_line(error)}"
-                )
+                assert_never(said)
 
-    async def _open_channel(self) -> AbstractChannel:
+    async def _open_channel(self) -> Channel:
         async with self._opening:
             if self._closed:
                 raise Unreachable("the client is closed", "kết nối đã đóng")
@@ -271,7 +264,7 @@ class Publisher:
                 await self._hang_up()
                 self._connection = await self._line.connect("publish")
                 try:
-                    self._channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
+                    self._channel = await open_channel(self._connection, confirms=True)
                 except _TROUBLE as error:
                     raise self._line.unreachable(error) from error
             return self._channel
@@ -288,7 +281,7 @@ class Consumer:
         line: Line,
         queue: str,
         prefetch: int,
-        arrived: "asyncio.Queue[AbstractIncomingMessage | BrokerError | None]",
+        arrived: "asyncio.Queue[Message | BrokerError | None]",
         forget_messages: Callable[[], None],
     ) -> None:
         self._line = line
@@ -319,15 +312,16 @@ class Consumer:
         connection = await self._line.connect("consume")
         ended = asyncio.Event()
         try:
-            channel = await connection.channel(publisher_confirms=False)
-            channel.close_callbacks.add(lambda *_: ended.set())
-            underlay = await channel.get_underlay_channel()
-            underlay.on_consumer_cancel_callbacks.add(lambda _: ended.set())
-            await channel.set_qos(prefetch_count=self._prefetch)
-            queue = await channel.get_queue(self._queue, ensure=False)
-            await queue.consume(self._put)
+            channel = await open_channel(connection, confirms=False)
+            channel.closing.add_done_callback(lambda _: ended.set())
+            channel.on_consumer_cancel_callbacks.add(lambda _: ended.set())
+            await channel.basic_qos(prefetch_count=self._prefetch)
+            await channel.consume(self._queue, self._arrived.put_nowait)  # bounded by the prefetch
             self._worked = True
-            await ended.wait()
+            try:
+                await ended.wait()
+            finally:
+                await _flush(channel)  # what was acknowledged last
         except ChannelNotFoundEntity as error:
             raise NoQueue(f"there is no {self._queue}", f"không có {self._queue}", place=self._line.place) from error
         except ChannelClosed as error:
@@ -338,22 +332,19 @@ class Consumer:
             await _close(connection)
             self._forget_messages()
 
-    async def _put(self, message: AbstractIncomingMessage) -> None:
-        self._arrived.put_nowait(message)  # bounded by the prefetch
 
-
-async def acknowledge(message: AbstractIncomingMessage) -> None:
+async def acknowledge(message: Message) -> None:
     """Settle a message; one whose channel is gone comes again."""
     try:
-        await message.ack()
+        await message.channel.basic_ack(message.number, wait=False)
     except _TROUBLE as error:
         log.info("ack.stale: %s", error)  # the channel is gone; the message comes again and is known
 
 
-async def put_aside(message: AbstractIncomingMessage) -> None:
+async def put_aside(message: Message) -> None:
     """Give a message back to the axis, which decides about it."""
     try:
-        await message.reject(requeue=False)
+        await message.channel.basic_reject(message.number, requeue=False, wait=False)
     except _TROUBLE as error:
         log.info("reject.stale: %s", error)
 
@@ -368,6 +359,12 @@ def _waits() -> Iterator[float]:
     while True:
         yield wait_s * random.uniform(0.5, 1)  # noqa: S311 - no secret
         wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+
+
+async def _flush(channel: Channel) -> None:
+    with contextlib.suppress(*_TROUBLE):
+        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+            await channel.flush()
 
 
 async def _close(connection: AbstractConnection) -> None:

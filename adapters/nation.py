@@ -10,7 +10,6 @@ A share of the documents is wrong on purpose, each in one way of `FAULTS`, which
 
 import argparse
 import asyncio
-import hashlib
 import json
 import logging
 import random
@@ -19,9 +18,9 @@ import statistics
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -44,6 +43,7 @@ from schemas.signing import KeySigner, identity, sign
 log = logging.getLogger(__name__)
 
 _WORKERS: Final = 16
+_FILES_OF_AN_OFFICE: Final = 12
 _UNKNOWN: Final = AgencyCode("Z99.KHONGCO")
 
 
@@ -74,6 +74,8 @@ class Config(BaseModel):
 
     Attributes:
         amqp_url: With `{user}` and `{password}`, which are filled in for each agency.
+        hub_url: The hub's HTTP API; each agency brings a few small parts there once, which its documents name. Without
+            it documents have no parts.
         directory_file: The agencies' copy of the directory.
         agencies: Who takes part in this process.
         recipients: Who is written to; by default the agencies of this process.
@@ -91,6 +93,7 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     amqp_url: str
+    hub_url: str | None = None
     directory_file: Path
     agencies: tuple[Member, ...] = Field(min_length=1)
     recipients: tuple[str, ...] = ()
@@ -176,6 +179,7 @@ class DocumentOffice:
     dice: random.Random
     recipients_by_tier: Mapping[str, Sequence[AgencyCode]]
     how_many: int
+    files: Sequence[Part] = ()
 
     def draft(self, fault: str | None = None) -> Drafted:
         """Write a right document, or one with a fault."""
@@ -208,7 +212,7 @@ class DocumentOffice:
                 "to": to,
                 "doc": self._facts(now),
                 "now_s": int(now.timestamp()),
-                "parts": tuple(self._parts()),
+                "parts": self._parts(),
                 **changes,
             }
         )
@@ -233,16 +237,9 @@ class DocumentOffice:
             due_on=(day + timedelta(days=10)).isoformat() if self.dice.random() < 0.3 else None,
         )
 
-    def _parts(self) -> Iterator[Part]:
-        number = self.dice.randrange(1, 9999)
-        for n in range(self.dice.randrange(7, 12)):
-            name, media_type = _FILES[0] if n == 0 else self.dice.choice(_FILES[1:])
-            yield Part(
-                name=name.format(number=number, n=n),
-                media_type=media_type,
-                sha256=hashlib.sha256(self.dice.randbytes(32)).hexdigest(),
-                length=self.dice.randrange(20_000, 20_000_000),
-            )
+    def _parts(self) -> Sequence[Part]:
+        how_many = min(len(self.files), self.dice.randrange(7, 12))
+        return self.dice.sample(self.files, how_many)
 
     def _sign(self, payload: bytes, signer: KeySigner | None = None) -> bytes:
         return sign(payload, typ=ENVELOPE_TYP, signer=signer or self.signer, now_s=int(time.time()))
@@ -326,6 +323,7 @@ class Tally:
         under_way: What is not fully answered.
         awaited: The document of each delivery without a receipt.
         unstated: Documents and recipients whose last status is awaited.
+        began: When the first document was sent, monotonic seconds.
     """
 
     events: bool
@@ -342,6 +340,7 @@ class Tally:
     handed_over: set[DeliveryId] = field(default_factory=set)
     latencies_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    began: float | None = None
 
     @property
     def finished(self) -> bool:
@@ -357,6 +356,7 @@ class Tally:
 
     def going(self, document_id: DocumentId, drafted: Drafted, now: float) -> None:
         """Note what is about to be sent."""
+        self.began = now if self.began is None else self.began
         self.still_to_send -= 1
         answers = len(drafted.to) * (1 if self.last_status is None else 2)
         self.under_way[document_id] = Sent(now, drafted.expected, answers)
@@ -460,17 +460,20 @@ class Nation:
             users[member.user or member.code].append(member)
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
             working = []
+            offices = []
             for user, members in users.items():
                 signer = load_signer(members[0].key_file, members[0].cert_file)
                 guard = stack.enter_context(InboxGuard(members[0].guard_file))
                 url = self.config.amqp_url.format(
                     user=quote(user, safe=""), password=quote(members[0].password, safe="")
                 )
-                client = await stack.enter_async_context(AgencyClient(url, user, signer, self.trust, guard))
+                client = await stack.enter_async_context(
+                    AgencyClient(url, user, signer, self.trust, guard, hub_url=self.config.hub_url)
+                )
                 working += [tasks.create_task(self._receive(client)) for _ in range(_WORKERS)]
-                working += [
-                    tasks.create_task(self._send(client, self._office(member, user, signer))) for member in members
-                ]
+                offices += [self._furnish(client, self._office(member, user, signer)) for member in members]
+            for client, office in await asyncio.gather(*offices):
+                working.append(tasks.create_task(self._send(client, office)))
             await self._wait_for_the_end()
             for task in working:
                 task.cancel()
@@ -489,6 +492,13 @@ class Nation:
             how_many=self.config.recipients_per_document,
         )
 
+    async def _furnish(self, client: AgencyClient, office: DocumentOffice) -> tuple[AgencyClient, DocumentOffice]:
+        """Bring the files of an office to the hub before anybody sends."""
+        if self.config.hub_url is None or not self.config.documents_per_agency:
+            return client, office
+        files = [await self._upload(client, office, n) for n in range(_FILES_OF_AN_OFFICE)]
+        return client, replace(office, files=files)
+
     async def _send(self, client: AgencyClient, office: DocumentOffice) -> None:
         for _ in range(self.config.documents_per_agency):
             if self.stop.is_set():
@@ -499,6 +509,12 @@ class Nation:
             await self._submit(client, drafted)
             if self.config.pause_s:
                 await asyncio.sleep(office.dice.expovariate(1 / self.config.pause_s))
+
+    async def _upload(self, client: AgencyClient, office: DocumentOffice, n: int) -> Part:
+        name, media_type = _FILES[n % len(_FILES)]
+        name = name.format(number=office.dice.randrange(1, 9999), n=n)
+        content = f"{office.code} {name}\n".encode() + office.dice.randbytes(2000)
+        return await client.upload(content, name=name, media_type=media_type, from_=office.code)
 
     async def _submit(self, client: AgencyClient, drafted: Drafted) -> None:
         document_id = identity(drafted.token)
@@ -585,7 +601,7 @@ async def _run(config: Config) -> int:
         for error in errors.exceptions:
             print(f"nation: {error}", file=sys.stderr)  # noqa: T201
         code = 4
-    summary = tally.summary(len(config.agencies), time.monotonic() - began)
+    summary = tally.summary(len(config.agencies), time.monotonic() - (tally.began or began))
     print(json.dumps(summary, ensure_ascii=False, default=str), flush=True)  # noqa: T201
     as_expected = tally.finished and not tally.unexpected and not tally.counts["handed-over-twice"]
     return code or (0 if as_expected else 1)

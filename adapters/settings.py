@@ -7,9 +7,10 @@ the secrets directory (`TRUC_AGENCY_SECRETS_DIR`), `truc-agency.toml` in the wor
 
 import os
 import ssl
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
@@ -38,6 +39,9 @@ _VI: Final = {
     "greater_than": "quá nhỏ",
     "greater_than_equal": "quá nhỏ",
     "less_than_equal": "quá lớn",
+    "bool_parsing": "phải là true hoặc false",
+    "webhook_url": "không phải địa chỉ dạng https://MÁY/ĐƯỜNG-DẪN (http chỉ dùng trong máy)",
+    "hub_url": "không phải địa chỉ dạng https://MÁY/",
     "amqp_url": "không phải địa chỉ dạng amqps://MÃ:MẬT-KHẨU@MÁY/",
 }
 
@@ -49,6 +53,9 @@ class AgencySettings(BaseSettings):
 
     amqp_url: SecretStr = Field(
         description="The broker of the axis: amqps://CODE:PASSWORD@HOST/VHOST; with client certificates ?auth=external."
+    )
+    hub_url: str | None = Field(
+        default=None, description="The hub's HTTP API, where parts go up and come down: https://HOST/."
     )
     code: str = Field(description="Code of the agency or platform; also the broker user.")
     key_file: Path = Field(description="Private key that signs (PEM).")
@@ -69,6 +76,28 @@ class AgencySettings(BaseSettings):
     confirm_timeout_s: float = Field(default=20.0, gt=0, description="How long to wait for one confirm.")
     connect_timeout_s: float = Field(default=15.0, gt=0, description="How long one attempt to connect may take.")
 
+    part_timeout_s: float = Field(
+        default=60.0, gt=0, description="How long to try to transfer a part without getting any further."
+    )
+
+    mailbox_file: Path = Field(
+        default=Path("truc-mailbox.db"), description="What the gateway keeps (SQLite), on a disk that lasts."
+    )
+    mailbox_days: int = Field(default=400, ge=31, description="Days after which the mailbox forgets what is done with.")
+    gateway_host: str = Field(default="127.0.0.1", description="Address that the gateway listens on.")
+    gateway_port: int = Field(default=8480, ge=0, le=65535, description="Port that the gateway listens on.")
+    gateway_tokens_file: Path | None = Field(
+        default=None, description="SHA-256 of each access token, one a line with a name; needed beyond loopback."
+    )
+    gateway_max_requests: int = Field(default=200, ge=1, description="Most requests answered at a time.")
+    gateway_max_waiting: int = Field(default=10_000, ge=1, description="Most documents that wait for the broker.")
+    gateway_max_part_bytes: int = Field(default=2**30, ge=1, description="Largest part that is taken.")
+    webhook_url: str | None = Field(default=None, description="Where arrivals are announced; https, or loopback.")
+    webhook_acknowledges: bool = Field(
+        default=False, description="Whether an announcement that is taken also answers the document with `received`."
+    )
+    webhook_timeout_s: float = Field(default=10.0, gt=0, description="How long one announcement may take.")
+
     language: Literal["vi", "en"] = Field(default="vi", description="Language of texts for people.")
 
     @field_validator("amqp_url")
@@ -81,6 +110,30 @@ class AgencySettings(BaseSettings):
             usable = False
         if not usable:
             raise PydanticCustomError("amqp_url", "not a URL such as amqps://CODE:PASSWORD@HOST/")
+        return value
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _is_webhook(cls, value: str | None) -> str | None:
+        try:
+            url = urlsplit(value or "")
+            usable = value is None or (bool(url.hostname) and url.port != 0 and _is_safe(url))
+        except ValueError:
+            usable = False
+        if not usable:
+            raise PydanticCustomError("webhook_url", "not a URL such as https://HOST/PATH; http only on loopback")
+        return value
+
+    @field_validator("hub_url")
+    @classmethod
+    def _is_http_url(cls, value: str | None) -> str | None:
+        try:
+            url = urlsplit(value or "http://unset")
+            usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise PydanticCustomError("hub_url", "not a URL such as https://HOST/")
         return value
 
     @classmethod
@@ -98,12 +151,13 @@ class AgencySettings(BaseSettings):
         return init_settings, env_settings, file_secret_settings, toml
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """Make what TLS needs; `None` when the url does not ask for TLS.
+        """Make what TLS needs; `None` when neither url asks for TLS.
 
         Raises:
             Unusable: A101 when a file of it cannot be used.
         """
-        if not self.amqp_url.get_secret_value().startswith("amqps:"):
+        urls = self.amqp_url.get_secret_value(), self.hub_url or ""
+        if not any(url.startswith(("amqps:", "https:")) for url in urls):
             return None
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
@@ -114,6 +168,18 @@ class AgencySettings(BaseSettings):
                 f"TLS: {error}", f"TLS: {error}", place="ca_file, tls_certificate_file, tls_key_file"
             ) from error
         return context
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address can be reached from this machine only."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _is_safe(url: SplitResult) -> bool:
+    return url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname or ""))
 
 
 def settings_file() -> Path:

@@ -57,12 +57,14 @@ class View:
     """One reading of the directory file.
 
     Attributes:
+        file: What was read.
         keys: Certificates by fingerprint.
         agencies: Entries by code, of all periods.
         platforms: The same for platforms.
         mandates: Entries by platform and agency, of all periods.
     """
 
+    file: DirectoryFile
     keys: Mapping[str, KeyRecord]
     agencies: Mapping[AgencyCode, tuple[AgencyEntry, ...]]
     platforms: Mapping[AgencyCode, tuple[PlatformEntry, ...]]
@@ -89,7 +91,26 @@ class View:
         return [key for key in self.keys.values() if key.owner == HUB]
 
     def covers(self, recipient: AgencyCode, envelope: Envelope, now: datetime) -> bool:
-        """Tell whether an envelope is for this recipient, by name or as a member of a group."""
+        """Tell whether an envelope is for this recipient, by name, as a member of a group, or as the heir of one."""
+        return self._is_named(recipient, envelope, now) or any(
+            self._is_named(code, envelope, now) for code in self._merged_into(recipient)
+        )
+
+    def _merged_into(self, recipient: AgencyCode) -> set[AgencyCode]:
+        """Find the agencies that were closed in favour of this one, over all mergers."""
+        found: set[AgencyCode] = set()
+        heirs = {recipient}
+        while heirs:
+            merged = {
+                code
+                for code, entries in self.agencies.items()
+                if any(entry.state == "closed" and heirs & set(entry.successors) for entry in entries)
+            }
+            heirs = merged - found
+            found |= merged
+        return found
+
+    def _is_named(self, recipient: AgencyCode, envelope: Envelope, now: datetime) -> bool:
         return recipient in envelope.to or any(
             self._is_member(recipient, group, moment)
             for group in envelope.to
@@ -216,6 +237,7 @@ def read_directory(file: Path) -> View:
         mandates[mandate.platform, mandate.agency].append(mandate)
     keys = (_key(entry, file) for entry in directory.certificates)
     return View(
+        file=directory,
         keys={key.fingerprint: key for key in keys if key is not None},
         agencies={code: tuple(entries) for code, entries in agencies.items()},
         platforms={code: tuple(entries) for code, entries in platforms.items()},

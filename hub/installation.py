@@ -33,12 +33,14 @@ class Account:
     Attributes:
         code: Its code, which is also its broker user.
         amqp_url: The broker with user and password.
+        hub_url: The hub's HTTP API.
         key_file: Its private key (PEM).
         certificate_file: Its certificate (PEM).
     """
 
     code: AgencyCode
     amqp_url: str
+    hub_url: str
     key_file: Path
     certificate_file: Path
 
@@ -69,7 +71,7 @@ class Installation:
 
 
 async def install(
-    *, amqp_url: str, management_url: str, database_url: str, folder: Path, country: DirectoryFile
+    *, amqp_url: str, management_url: str, database_url: str, hub_url: str, folder: Path, country: DirectoryFile
 ) -> Installation:
     """Set a hub up on a broker and a database.
 
@@ -77,7 +79,8 @@ async def install(
         amqp_url: The broker's vhost, as its administrator.
         management_url: Root of its management API.
         database_url: The database, as its owner.
-        folder: Where keys, passwords and the directory file are kept; what is there is used again.
+        hub_url: Where the hub's HTTP API is going to be; agencies are told.
+        folder: Where keys, passwords, parts and the directory file are kept; what is there is used again.
         country: Who the agencies are; they and the hub are given certificates.
     """
     now = datetime.now(UTC)
@@ -92,6 +95,7 @@ async def install(
         "amqp_url": amqp_url,
         "amqp_management_url": management_url,
         "database_url": database_url,
+        "blobs_url": (folder / "blobs").absolute().as_uri(),
         "hub_key_file": str(key_file(keys, HUB)),
         "hub_certificate_file": str(certificate_file(keys, HUB)),
     }
@@ -101,7 +105,7 @@ async def install(
         directory_file=folder / "directory.json",
         accounts={
             code: Account(
-                code, _with_user(amqp_url, code, password), key_file(keys, code), certificate_file(keys, code)
+                code, _with_user(amqp_url, code, password), hub_url, key_file(keys, code), certificate_file(keys, code)
             )
             for code, password in passwords.items()
         },
@@ -113,12 +117,13 @@ async def install(
     return installation
 
 
-async def install_demo(servers: Servers, folder: Path) -> Installation:
-    """Set the small demo country up on the given servers."""
+async def install_demo(servers: Servers, folder: Path, hub_url: str) -> Installation:
+    """Set the small demo country up on the given servers, for a hub whose HTTP API is going to be at `hub_url`."""
     return await install(
         amqp_url=servers.amqp_url,
         management_url=servers.management_url,
         database_url=servers.database_url,
+        hub_url=hub_url,
         folder=folder,
         country=demo_country(),
     )
@@ -167,6 +172,7 @@ def _write_agencies(folder: Path, installation: Installation) -> None:
     for code, account in installation.accounts.items():
         settings = {
             "amqp_url": account.amqp_url,
+            "hub_url": account.hub_url,
             "code": code,
             "key_file": str(account.key_file),
             "certificate_file": str(account.certificate_file),

@@ -70,8 +70,8 @@ class Ledger(Protocol):
         A document is known to those that refer to it once it stands in the ledger, not within its own batch.
 
         Returns:
-            The documents that were not written, because their sender used the id before for other bytes or has not
-            sent what they refer to.
+            The documents that were not written because of what only the ledger can know: their sender used the id
+            before for other bytes, has not sent what they refer to, or has not uploaded a part.
         """
 
 

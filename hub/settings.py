@@ -7,6 +7,7 @@ Unknown keys in the file are errors, and so are unknown variables. Durations end
 """
 
 import os
+import re
 from datetime import date
 from importlib.resources import files
 from pathlib import Path
@@ -104,6 +105,21 @@ class Settings(BaseSettings):
     http_host: str = Field(default="127.0.0.1", description="Where /livez, /readyz and /metrics listen.")
     http_port: int = Field(default=8470, ge=0, le=65535, description="Port of the same; 0 takes a free one.")
 
+    blobs_url: str = Field(
+        default="file:///var/lib/truc/blobs",
+        description="Where parts are kept: file:///directory or s3://bucket/prefix (with the usual AWS_ variables).",
+    )
+    part_max_bytes: int = Field(default=2 * 1024**3, ge=0, le=64 * 1024**3, description="Largest part; at most 64 GiB.")
+    part_uploads: int = Field(default=16, ge=1, le=1000, description="Most uploads at a time; each needs 32 MiB.")
+    part_downloads: int = Field(default=64, ge=1, le=1000, description="Most downloads at a time; each needs 8 MiB.")
+    part_unreferenced_s: float = Field(
+        default=7 * 86_400.0, gt=0, description="Lifetime of a part that no document names."
+    )
+    part_unfinished_s: float = Field(
+        default=86_400.0, ge=6 * 3600, description="Lifetime of an upload that does not go on, and of orphaned objects."
+    )
+    sweep_pause_s: float = Field(default=3600.0, gt=0, description="Pause between two walks through the blob store.")
+
     directory_refresh_s: float = Field(default=1.0, gt=0, description="How often a new directory is looked for.")
     directory_max_age_s: float = Field(
         default=60.0, gt=0, description="Greatest age of the directory snapshot; an older one stops the hub."
@@ -128,6 +144,15 @@ class Settings(BaseSettings):
         description="How long the broker may take to confirm; others wait for the rows of a claim, at most 30 seconds.",
     )
     reconcile_pause_s: float = Field(default=1.0, gt=0, description="Pause between two looks at the deadlines.")
+    replay_pause_s: float = Field(default=1.0, gt=0, le=10, description="Pause between two steps of a replay.")
+    replay_per_minute: int = Field(default=60, ge=1, description="Items of a replay a minute, unless it says another.")
+    replay_per_recipient: int = Field(default=60, ge=1, description="The same for one recipient.")
+    replay_catch_up_per_minute: int = Field(
+        default=600, ge=1, description="Deliveries a minute that are handed out again to an agency that catches up."
+    )
+    replay_second_person_above: int = Field(
+        default=1000, ge=0, description="Size of a replay above which a second person confirms it."
+    )
 
     max_recipients: int = Field(default=20_000, ge=1, description="Most recipients of one document.")
     max_recipients_by_sender: dict[AgencyCode, Annotated[int, Field(ge=1)]] = Field(
@@ -194,6 +219,13 @@ class Settings(BaseSettings):
         name = str(info.field_name)
         if value is not None and not _is_url_of(value.get_secret_value(), _SCHEMES[name]):
             raise ValueError(f"not a URL such as {_URLS[name]}")  # without the value: it has the password
+        return value
+
+    @field_validator("blobs_url")
+    @classmethod
+    def _is_blob_store(cls, value: str) -> str:
+        if not re.fullmatch(r"file:///[^?#]*|s3://[a-z0-9][a-z0-9.-]+(/[^?#]*)?", value):
+            raise ValueError("not a URL such as file:///var/lib/truc/blobs or s3://bucket/prefix")
         return value
 
     @classmethod

@@ -17,29 +17,39 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from hub.blobs.store import BlobStore
 from hub.broker.connection import Connection
 from hub.broker.inbox import DeadInbox, QueueInbox
 from hub.broker.outbox import Outbox
 from hub.core.trouble import Trouble, Unavailable
 from hub.dispatch import Dispatch
 from hub.intake import Intake
+from hub.parts import Parts
 from hub.receipts import Receipts
 from hub.reconcile import Reconcile
+from hub.replay import Replay
 from hub.returns import Returns
 from hub.settings import Settings, SettingsError
+from hub.store.catch_up import CatchUps
 from hub.store.deliveries import PostgresDeliveries
 from hub.store.directory import DirectoryStore, SnapshotKeeper
 from hub.store.ledger import PostgresLedger
+from hub.store.parked_inbox import ParkedInbox
+from hub.store.parts import PostgresParts
 from hub.store.pool import Pool, open_pool, ready
+from hub.store.replay import PostgresReplays
+from hub.store.silence import PostgresSilence
 from hub.store.statistics import deliveries_by_state
+from hub.sweep import Sweep
 from hub.telemetry import metrics
 from hub.telemetry.health import Health
+from hub.web.api.api import Api, Transfers
 from hub.web.app import create_app
 from hub.web.server import bind, serve
 from schemas.addresses import INTAKE, RECEIPTS
 from schemas.signing import KeySigner, fingerprint_of
 
-Loop = Literal["intake", "dispatch", "receipts", "returns", "reconcile", "web"]
+Loop = Literal["intake", "dispatch", "receipts", "returns", "reconcile", "replay", "sweep", "web"]
 LOOPS: Final[tuple[Loop, ...]] = get_args(Loop)
 
 _MIN_PAUSE_S: Final = 0.1
@@ -65,7 +75,7 @@ async def run(settings: Settings, loops: Collection[Loop], stop: asyncio.Event) 
     Broker and database may come later than the hub, and go and come again: `/readyz` says what is missing.
 
     Raises:
-        SettingsError: When the hub's key cannot be used.
+        SettingsError: When the hub's key or the blob store cannot be used.
         Unavailable: When the address for health and metrics is in use.
     """
     async with AsyncExitStack() as ending:
@@ -73,7 +83,7 @@ async def run(settings: Settings, loops: Collection[Loop], stop: asyncio.Event) 
         health = Health()
         parts = await ending.enter_async_context(_parts(settings, loops, health))
         tasks = await ending.enter_async_context(asyncio.TaskGroup())
-        app = create_app(health, refresh=parts.refresh_metrics)
+        app = create_app(health, refresh=parts.refresh_metrics, api=parts.api)
         tasks.create_task(serve(app, listener, stop))
         log.info("hub.started", loops=sorted(loops), http=":".join(map(str, listener.getsockname()[:2])))
         tasks.create_task(_turn_all(parts, health, stop))
@@ -159,6 +169,7 @@ class _Parts:
     pool: Pool
     keeper: SnapshotKeeper
     turns: Sequence[tuple[Loop, Callable[[], Awaitable[int]], float]]
+    api: Api | None
 
     async def refresh_metrics(self) -> None:
         """Bring the gauges up to date; a database that is away leaves them as they were."""
@@ -194,8 +205,41 @@ async def _parts(settings: Settings, loops: Collection[Loop], health: Health) ->
         health.probes["database"] = database_answers
         health.probes["directory"] = directory_is_fresh
         health.probes["broker"] = outbox.ready
-        turns = _turns(settings, loops, pool=pool, keeper=keeper, consuming=consuming, outbox=outbox, ending=ending)
-        yield _Parts(pool, keeper, turns)
+        turns = _turns(
+            settings,
+            loops,
+            pool=pool,
+            keeper=keeper,
+            consuming=consuming,
+            publishing=publishing,
+            outbox=outbox,
+            ending=ending,
+        )
+        api = None
+        if {"sweep", "web"} & set(loops):
+            blobs = await asyncio.to_thread(BlobStore, settings.blobs_url)
+            health.probes["blobs"] = blobs.ready
+            register = PostgresParts(pool)
+            if "web" in loops:
+                parts = Parts(blobs, register, settings.part_max_bytes, clock)
+                api = _api(settings, parts, keeper, PostgresSilence(pool))
+            if "sweep" in loops:
+                unused = settings.part_unreferenced_s
+                sweep = Sweep(register, blobs, unused, settings.part_unfinished_s, clock)
+                turns.append(("sweep", sweep.turn, settings.sweep_pause_s))
+        yield _Parts(pool, keeper, turns, api)
+
+
+def _api(settings: Settings, parts: Parts, keeper: SnapshotKeeper, silence: PostgresSilence) -> Api:
+    return Api(
+        parts=parts,
+        directories=keeper,
+        silence=silence,
+        uploads=Transfers(settings.part_uploads),
+        downloads=Transfers(settings.part_downloads),
+        max_part_bytes=settings.part_max_bytes,
+        clock=clock,
+    )
 
 
 def _turns(
@@ -205,9 +249,10 @@ def _turns(
     pool: Pool,
     keeper: SnapshotKeeper,
     consuming: Connection,
+    publishing: Connection,
     outbox: Outbox,
     ending: AsyncExitStack,
-) -> Sequence[tuple[Loop, Callable[[], Awaitable[int]], float]]:
+) -> list[tuple[Loop, Callable[[], Awaitable[int]], float]]:
     """Build the loops that are asked for."""
     policy = settings.policy()
     ledger = PostgresLedger(pool, pace=settings.pace(), policy=policy)
@@ -245,7 +290,32 @@ def _turns(
     if "reconcile" in loops:
         reconcile = Reconcile(ledger, keeper, load_signer(settings), policy, clock)
         turns.append(("reconcile", reconcile.turn, settings.reconcile_pause_s))
+    if "replay" in loops:
+        again = Outbox(publishing, channels=1, confirm_timeout_s=settings.confirm_timeout_s)
+        turns.append(("replay", _replay_turn(settings, pool, keeper, again), settings.replay_pause_s))
     return turns
+
+
+def _replay_turn(
+    settings: Settings, pool: Pool, keeper: SnapshotKeeper, outbox: Outbox
+) -> Callable[[], Awaitable[int]]:
+    """Build the loop of replays, and the ways by which what it releases goes in and out again."""
+    policy = settings.policy()
+    ledger = PostgresLedger(pool, pace=settings.pace(), policy=policy)
+    documents = ParkedInbox(pool, "document", max_batch=settings.intake_batch, clock=clock)
+    answers = ParkedInbox(pool, "answer", max_batch=settings.receipts_batch, clock=clock)
+    catch_ups = CatchUps(pool, max_batch=settings.dispatch_batch)
+    ways: Sequence[Callable[[], Awaitable[int]]] = (
+        Replay(PostgresReplays(pool), keeper, policy, clock).turn,
+        Intake(documents, ledger, keeper, load_signer(settings), policy, clock).turn,
+        Receipts(answers, ledger, keeper, load_signer(settings), policy, clock).turn,
+        Dispatch(catch_ups, outbox, keeper, policy, clock).turn,  # the last: it alone needs the broker
+    )
+
+    async def turn() -> int:
+        return sum([await way() for way in ways])
+
+    return turn
 
 
 async def _turn_all(parts: _Parts, health: Health, stop: asyncio.Event) -> None:

@@ -22,6 +22,7 @@ from typing import Any, Final
 from schemas.asyncapi import asyncapi
 from schemas.directory_file import DirectoryFile
 from schemas.envelope import ENVELOPE_TYP, REF_COUNTS, Envelope
+from schemas.event import EVENT_TYP, Event
 from schemas.grant import GRANT_TYP, Grant
 from schemas.receipt import NOTICE_TYP, RECEIPT_TYP, STATUS_TYP, Notice, Receipt, Status
 from schemas.refusal import CATALOGUE
@@ -34,6 +35,7 @@ _MODELS: Final[Mapping[str, tuple[type[Wire], str]]] = {
     "receipt": (Receipt, f"Payload of a {RECEIPT_TYP}"),
     "status": (Status, f"Payload of a {STATUS_TYP}"),
     "grant": (Grant, f"Payload of a {GRANT_TYP}"),
+    "event": (Event, f"Payload of a {EVENT_TYP}"),
     "notice": (Notice, f"Payload of a {NOTICE_TYP}"),
     "directory": (DirectoryFile, "Directory of agencies, platforms, mandates and certificates"),
 }

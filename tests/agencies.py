@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +14,7 @@ from adapters.signer import load_signer
 from adapters.trust import Trust
 from hub.installation import Installation
 from schemas.directory_file import AgencyEntry, DirectoryFile, MandateEntry, PlatformEntry
-from schemas.envelope import DocumentFacts, Envelope, Part, Signer, new_envelope
+from schemas.envelope import DocumentFacts, Envelope, Signer, new_envelope
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
 from schemas.receipt import Notice, Receipt, Status
 from schemas.signing import KeySigner
@@ -70,8 +70,7 @@ def facts(number: int = 1, **changes: Any) -> DocumentFacts:
 def document(
     now_s: int, number: int = 1, *, to: Sequence[str] = RECIPIENTS, from_: str = MINISTRY, **changes: Any
 ) -> Envelope:
-    part = Part(name="van-ban.pdf", media_type="application/pdf", sha256="ab" * 32, length=123_456)
-    return new_envelope(from_=from_, to=to, doc=facts(number), now_s=now_s, parts=(part,), **changes)
+    return new_envelope(from_=from_, to=to, doc=facts(number), now_s=now_s, **changes)
 
 
 class Agencies:
@@ -86,6 +85,7 @@ class Agencies:
         mute: Agencies that take documents and never answer.
         refusing: Agencies that refuse every document for good.
         failing: How many documents an agency will fail to process before it recovers.
+        before_receipt: Something more that every application does with a delivery before it is answered.
     """
 
     def __init__(self, installation: Installation, folder: Path, *, amqp_url: str | None = None) -> None:
@@ -103,6 +103,7 @@ class Agencies:
         self.mute: set[str] = set()
         self.refusing: set[str] = set()
         self.failing: Counter[str] = Counter()
+        self.before_receipt: Callable[[str, Delivery], Awaitable[None]] | None = None
         self._endings: dict[str, AsyncExitStack] = {}
 
     async def __aenter__(self) -> Self:
@@ -126,8 +127,10 @@ class Agencies:
             self.signers[code],
             Trust(self.installation.directory_file),
             guard,
+            hub_url=account.hub_url,
             confirm_timeout_s=3,
             connect_timeout_s=5,
+            part_timeout_s=10,
         )
         self.clients[code] = await ending.enter_async_context(client)
         listening = asyncio.create_task(self._listen(code, client))
@@ -172,6 +175,8 @@ class Agencies:
                 await self.clients[code].receipt(arrival, "failed", code="DIA-DAY", detail="Đĩa đầy")
             case Delivery():
                 async with arrival:
+                    if self.before_receipt is not None:
+                        await self.before_receipt(code, arrival)
                     self.handed_over[arrival.delivery_id] += 1
                     self.documents[arrival.recipient, arrival.document_id] += 1
             case Letter(content=Receipt() as receipt):

@@ -1,18 +1,22 @@
 """Verdicts, receipts and letters for tests of what comes after the checks; signed for real, decided by nobody."""
 
 import functools
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from hub.core.grant import Granted
 from hub.core.letter import Decision, notice_of
+from hub.core.part import Kept
 from hub.core.policy import Policy
 from hub.core.settlement import Settling
 from hub.core.submission import Submission
 from hub.core.verdict import Accept, Addressee, Answered, Park, Refuse, Stated, Verdict
 from schemas.addresses import Tier
-from schemas.envelope import ENVELOPE_TYP, Action, DocumentFacts, Envelope, Signer, new_envelope
+from schemas.envelope import ENVELOPE_TYP, Action, DocumentFacts, Envelope, Part, Signer, new_envelope
+from schemas.grant import Act, Grant
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId, identity_of
 from schemas.receipt import RECEIPT_TYP, STATUS_TYP, Answer, Outcome, Receipt, Status, StatusCode
 from schemas.refusal import Problem
@@ -27,6 +31,31 @@ POLICY = Policy()
 _TIERS: Mapping[str, Tier] = {"H26": "ministry-province", "H26.01": "department-district", "H26.02.003": "commune"}
 
 
+def part(content: bytes = b"%PDF-1.7", name: str = "van-ban.pdf") -> Part:
+    """Describe a part with this content."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Part(name=name, media_type="application/pdf", sha256=sha256, length=len(content))
+
+
+def kept(content: bytes = b"%PDF-1.7", object_key: str = "parts/first") -> Kept:
+    """Say where a part with this content is kept."""
+    return Kept(hashlib.sha256(content).hexdigest(), len(content), object_key)
+
+
+def granted(
+    act: Act = "fetch",
+    *,
+    agency: str = RECIPIENTS[0],
+    via: str | None = None,
+    receives: bool = True,
+    part: str | None = None,
+    document: DocumentId | None = None,
+) -> Granted:
+    """Make a proven grant."""
+    grant = Grant(from_=agency, via=via, act=act, part=part, document=document, until=int(NOW.timestamp()) + 60)
+    return Granted(grant, AgencyCode(via or agency), receives)
+
+
 def envelope(
     *,
     from_: str = SENDER,
@@ -34,6 +63,8 @@ def envelope(
     now: datetime = NOW,
     action: Action = "new",
     ref: Sequence[str] = (),
+    via: str | None = None,
+    parts: Sequence[Part] = (),
     **facts: Any,
 ) -> Envelope:
     """Make an envelope with a fresh id; `facts` go into its document."""
@@ -46,7 +77,14 @@ def envelope(
         "signer": Signer(name="Nguyễn Văn A"),
     }
     return new_envelope(
-        from_=from_, to=to, doc=DocumentFacts(**(doc | facts)), now_s=int(now.timestamp()), action=action, ref=ref
+        from_=from_,
+        to=to,
+        doc=DocumentFacts(**(doc | facts)),
+        now_s=int(now.timestamp()),
+        via=via,
+        action=action,
+        ref=ref,
+        parts=parts,
     )
 
 

@@ -16,7 +16,7 @@ from hub.dev.rabbitmq import PrivateRabbitMQ
 from hub.dev.servers import run_directory
 from hub.installation import Installation, install
 from tests.agencies import COUNTRY, Agencies
-from tests.hub_process import HubProcess
+from tests.hub_process import HubProcess, free_port
 from tests.services import Broker, run_sql, some_postgresql, some_rabbitmq, unavailable, with_path
 
 
@@ -133,6 +133,7 @@ async def installation(vhost: Broker, database_url: str, tmp_path: Path) -> Inst
         amqp_url=vhost.amqp_url,
         management_url=vhost.management_url,
         database_url=database_url,
+        hub_url=f"http://127.0.0.1:{free_port()}",
         folder=tmp_path / "installation",
         country=COUNTRY,
     )
@@ -141,7 +142,9 @@ async def installation(vhost: Broker, database_url: str, tmp_path: Path) -> Inst
 @pytest.fixture
 async def hub(installation: Installation, tmp_path: Path) -> AsyncIterator[HubProcess]:
     """The whole hub as one process, ready."""
-    process = HubProcess(installation, tmp_path / "hub.log", receipt_deadline_s=5, retry_delay_s=0.5).start()
+    process = HubProcess(
+        installation, tmp_path / "hub.log", at_hub_url=True, receipt_deadline_s=5, retry_delay_s=0.5
+    ).start()
     try:
         yield await process.ready()
     finally:

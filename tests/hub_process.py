@@ -14,8 +14,11 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 from hub.installation import Installation
+
+_PATIENCE = 4
 
 
 def free_port() -> int:
@@ -24,17 +27,23 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def hub_url_of(installation: Installation) -> str:
+    """Where the agencies of an installation expect the hub's API."""
+    return next(iter(installation.accounts.values())).hub_url
+
+
 class HubProcess:
-    """`truc run` with the settings of an installation."""
+    """`truc run` with the settings of an installation; one of them may serve where agencies expect the hub's API."""
 
     def __init__(
         self,
         installation: Installation,
         log_file: Path,
         *loops: str,
+        at_hub_url: bool = False,
         **settings: object,
     ) -> None:
-        self.port = free_port()
+        self.port = urlsplit(hub_url_of(installation)).port if at_hub_url else free_port()
         self.log_file = log_file
         given = {f"TRUC_{key.upper()}": str(value) for key, value in settings.items()}
         self.environment: Mapping[str, str] = {
@@ -107,8 +116,12 @@ class HubProcess:
 async def eventually(
     condition: object, timeout_s: float, what: object = "the condition", pause_s: float = 0.05
 ) -> None:
-    """Wait for something that will happen; fails with what was seen when it does not."""
-    end = time.monotonic() + timeout_s
+    """Wait for something that will happen; fails with what was seen when it does not.
+
+    The time is that of an idle machine, and is given several times over: two processes of tests and all their servers
+    may share two cores.
+    """
+    end = time.monotonic() + _PATIENCE * timeout_s
     while True:
         result = condition()
         if asyncio.iscoroutine(result):

@@ -1,11 +1,11 @@
-"""The command line of an agency: `truc-agency send | status | listen | verify | convert | doctor`. What is heavy is imported by the commands."""
+"""The command line of an agency: `truc-agency send | listen | gateway | …`; what is heavy is imported by the commands."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from adapters.cli import convert, doctor, listen, send, status, verify
+from adapters.cli import convert, doctor, gateway, listen, send, status, verify
 from adapters.cli.output import Language, Session
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ def _common(
 app.command()(send.send)
 app.command()(status.status)
 app.command()(listen.listen)
+app.command()(gateway.gateway)
 app.command()(verify.verify)
 app.command()(convert.convert)
 app.command()(doctor.doctor)

@@ -26,6 +26,9 @@ def listen(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     count: Annotated[int | None, typer.Option(min=1, help="End after so many.")] = None,
     for_s: Annotated[float | None, typer.Option("--for", min=0, help="End after so many seconds.")] = None,
+    catch_up: Annotated[
+        bool, typer.Option("--catch-up", help="After the loss of a disk: also documents whose lifetime is over.")
+    ] = False,
 ) -> None:
     """Take what arrives, answer with receipts, print one line each.
 
@@ -43,7 +46,7 @@ def listen(
             raise Misused(into, "there is no such folder", "không có thư mục này")
         with InboxGuard(settings.guard_file) as guard:
             await guard.forget(datetime.now(UTC) - timedelta(days=settings.guard_days))
-            async with client_of(settings, guard) as client:
+            async with client_of(settings, guard, expired_too=catch_up) as client:
                 seen = await _take(client, _Printer(session, as_json, into), count, for_s)
         return Exit.NEGATIVE if count is not None and seen < count else Exit.DONE
 

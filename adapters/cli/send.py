@@ -16,7 +16,7 @@ from adapters.cli.output import OUTCOMES_VI, Exit, Misused, Session, explain_pro
 if TYPE_CHECKING:
     from adapters.client import AgencyClient
     from schemas.envelope import Envelope
-    from schemas.identifiers import DeliveryId, DocumentId
+    from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
     from schemas.receipt import Receipt
     from schemas.refusal import Problem
 
@@ -47,7 +47,7 @@ def send(
     urgency: Annotated[str | None, typer.Option(help="normal, urgent, very-urgent, express, express-timed.")] = None,
     signer: Annotated[str | None, typer.Option(help="Người ký.")] = None,
     position: Annotated[str | None, typer.Option(help="Chức vụ của người ký.")] = None,
-    part: Annotated[list[Path] | None, typer.Option(help="File that belongs to it, named by digest.")] = None,
+    part: Annotated[list[Path] | None, typer.Option(help="File that belongs to it; uploaded first.")] = None,
     from_: Annotated[str | None, typer.Option("--from", help="For platforms: the agency that sends.")] = None,
     lifetime_days: Annotated[int, typer.Option(min=1, max=30, help="When to give up delivering.")] = 7,
     token: Annotated[Path | None, typer.Option(help="Send bytes that were signed before, exactly as they are.")] = None,
@@ -56,9 +56,9 @@ def send(
     ] = Milestone.CONFIRMED,
     timeout: Annotated[float, typer.Option(min=0.1, help="How long to wait for receipts, seconds.")] = 60.0,
 ) -> None:
-    """Sign a document, submit it, print its id.
+    """Upload the files of a document, sign it, submit it, print its id.
 
-    Parts are described by digest; their bytes stay where they are.
+    Parts that the description names by digest must have been uploaded before.
     """
     session: Session = context.obj
     facts = {
@@ -114,12 +114,15 @@ def send(
                 )
             )
             return Exit.USAGE
-        return await _submit(session, document, expected if wait is Milestone.RECEIVED else (), timeout)
+        files = (part or []) if token is None else []
+        return await _submit(session, document, files, expected if wait is Milestone.RECEIVED else (), timeout)
 
     run(session, command)
 
 
-async def _submit(session: Session, document: "Envelope | bytes", awaited: tuple[str, ...], timeout_s: float) -> Exit:
+async def _submit(
+    session: Session, document: "Envelope | bytes", files: list[Path], awaited: tuple[str, ...], timeout_s: float
+) -> Exit:
     from adapters.cli.wiring import client_of
     from adapters.errors import BrokerError
     from adapters.inbox_guard import InboxGuard
@@ -128,6 +131,8 @@ async def _submit(session: Session, document: "Envelope | bytes", awaited: tuple
     settings = session.settings(prefetch=2000 if awaited else None)  # documents in front of the answer fill it
     with InboxGuard.unsafe_in_memory() as guard:  # documents are left in the queue, so there is nothing to remember
         async with client_of(settings, guard) as client:
+            for file in files:
+                await client.upload(file, name=file.name, media_type=_media_type(file), from_=_sender(document))
             try:
                 submitted = await client.submit(document)
             except BrokerError as error:
@@ -263,8 +268,15 @@ def _part(file: Path) -> dict[str, Any]:
         length = file.stat().st_size
     except OSError as error:
         raise _unreadable(file, error) from error
-    media_type = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-    return {"name": file.name, "media_type": media_type, "sha256": digest, "length": length}
+    return {"name": file.name, "media_type": _media_type(file), "sha256": digest, "length": length}
+
+
+def _media_type(file: Path) -> str:
+    return mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+
+
+def _sender(document: "Envelope | bytes") -> "AgencyCode | None":
+    return None if isinstance(document, bytes) else document.from_
 
 
 def _present(members: dict[str, Any]) -> dict[str, Any]:

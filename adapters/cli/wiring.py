@@ -14,7 +14,7 @@ def signer_of(settings: AgencySettings) -> KeySigner:
     return load_signer(settings.key_file, settings.certificate_file, password=password)
 
 
-def client_of(settings: AgencySettings, guard: InboxGuard) -> AgencyClient:
+def client_of(settings: AgencySettings, guard: InboxGuard, *, expired_too: bool = False) -> AgencyClient:
     """Make the client; raises `Unusable`."""
     trust = Trust(settings.directory_file)
     trust.view()  # a missing file should be told before anything is sent
@@ -24,9 +24,12 @@ def client_of(settings: AgencySettings, guard: InboxGuard) -> AgencyClient:
         signer_of(settings),
         trust,
         guard,
+        hub_url=settings.hub_url,
         ssl_context=settings.ssl_context(),
         prefetch=settings.prefetch,
         publish_timeout_s=settings.publish_timeout_s,
         confirm_timeout_s=settings.confirm_timeout_s,
         connect_timeout_s=settings.connect_timeout_s,
+        expired_too=expired_too,
+        part_timeout_s=settings.part_timeout_s,
     )

@@ -24,9 +24,9 @@ from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
 from hub.broker.errors import BROKER_ERRORS, is_cancelled
-from hub.broker.frames import publish_frames
 from hub.core.delivery import Posting
 from hub.core.settlement import Handover
+from schemas.amqp_frames import publish_frames
 
 Outcome = Handover | Literal["channel-closed", "not-sent", "timed-out"]
 """What became of one publish on one channel, before anybody asked whose fault it was."""

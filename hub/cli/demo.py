@@ -54,6 +54,7 @@ def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Send real documents through a hub of its own, show what happened, leave nothing running."""
+    from hub.dev.processes import free_ports
     from hub.dev.servers import Servers, run_directory
     from hub.installation import install_demo
     from hub.settings import load_settings
@@ -66,9 +67,10 @@ def demo(
         servers = ending.enter_context(Servers(purpose="demo"))
         _refuse_ledger_in_use(servers.database_url)
         say("Tạo sổ cái, nạp danh mục, cấp chứng thư, tạo hàng đợi …")
-        installation = asyncio.run(install_demo(servers, folder / "installation"))
+        (port,) = free_ports(1)
+        installation = asyncio.run(install_demo(servers, folder / "installation", f"http://127.0.0.1:{port}"))
         say("Khởi động trục …")
-        ending.enter_context(_hub(installation, folder))
+        ending.enter_context(_hub(installation, folder, port))
         config = _nation(installation, folder, documents, wrong, seed)
         say(f"{len(config['agencies'])} đơn vị gửi văn bản cho nhau, mỗi đơn vị {documents} văn bản …")
         nation = _run_nation(config, folder)
@@ -94,11 +96,10 @@ def _refuse_ledger_in_use(database_url: str) -> None:
 
 
 @contextmanager
-def _hub(installation: "Installation", folder: Path) -> Iterator[None]:
+def _hub(installation: "Installation", folder: Path, port: int) -> Iterator[None]:
     """The hub as a process of its own, with short deadlines."""
-    from hub.dev.processes import Process, free_ports
+    from hub.dev.processes import Process
 
-    (port,) = free_ports(1)
     environment = {
         **os.environ,
         **installation.environment,
@@ -147,7 +148,9 @@ def _nation(installation: "Installation", folder: Path, documents: int, wrong: f
         )
     parts = urlsplit(installation.settings["amqp_url"])
     host = parts.netloc.rpartition("@")[2]
+    (hub_url,) = {account.hub_url for account in installation.accounts.values()}
     return {
+        "hub_url": hub_url,
         "amqp_url": urlunsplit(parts._replace(netloc=f"{{user}}:{{password}}@{host}")),
         "directory_file": str(installation.directory_file.absolute()),
         "agencies": members,

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -53,6 +54,7 @@ class Exit(IntEnum):
     CONFIGURATION = 3
     UNREACHABLE = 4
     NOT_FOUND = 6
+    CONFLICT = 7
     INTERRUPTED = 130
 
 
@@ -86,6 +88,7 @@ def reporting() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
+        _let_go_quietly()
         raise typer.Exit(Exit.INTERRUPTED) from error
     except (typer.Exit, typer.Abort):
         raise
@@ -96,9 +99,15 @@ def reporting() -> Iterator[None]:
         raise ending from error
 
 
+def _let_go_quietly() -> None:
+    """Say nothing about what was interrupted while it was being made, such as an event loop: it complains when it goes."""
+    sys.unraisablehook = lambda _: None
+    warnings.simplefilter("ignore")
+
+
 def _ending_of(error: Exception) -> typer.Exit | None:
     """Explain an error; a defect is not explained away."""
-    from hub.core.trouble import Trouble, Unavailable
+    from hub.core.trouble import Conflict, Trouble, Unavailable
     from hub.dev.processes import DevError
     from hub.settings import SettingsError
 
@@ -109,6 +118,8 @@ def _ending_of(error: Exception) -> typer.Exit | None:
             return fail(Exit.CONFIGURATION, f"settings: {error}")
         case Unavailable(part=part) if part in _FIXES_VI:
             return fail(Exit.UNREACHABLE, f"{error}\n  Cách sửa: {_FIXES_VI[part]}")
+        case Conflict():
+            return fail(Exit.CONFLICT, str(error))
         case Trouble() | DevError():
             return fail(Exit.UNREACHABLE, str(error))
         case _:

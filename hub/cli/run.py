@@ -22,6 +22,8 @@ class LoopName(StrEnum):
     RECEIPTS = "receipts"
     RETURNS = "returns"
     RECONCILE = "reconcile"
+    REPLAY = "replay"
+    SWEEP = "sweep"
     WEB = "web"
 
 
@@ -46,7 +48,7 @@ def run(
     with reporting():
         settings = load_settings(http_port=port)
         if dev:
-            _run_dev(wanted, port)
+            _run_dev(wanted, settings.http_host, settings.http_port)
             return
         configure(settings.log_level, settings.log_format)
         from hub import wiring
@@ -54,8 +56,9 @@ def run(
         _use_uvloop(lambda: until_signal(lambda stop: wiring.run(settings, wanted, stop)))
 
 
-def _run_dev(wanted: "list[Loop]", port: int | None) -> None:
+def _run_dev(wanted: "list[Loop]", host: str, port: int) -> None:
     from hub import wiring
+    from hub.dev.processes import free_ports
     from hub.dev.servers import BASE_DIR, Servers
     from hub.installation import install_demo
     from hub.settings import load_settings
@@ -63,7 +66,10 @@ def _run_dev(wanted: "list[Loop]", port: int | None) -> None:
 
     say("Khởi động RabbitMQ và PostgreSQL riêng dưới .truc/run, trừ máy chủ đã cho …")
     with Servers(purpose="run") as servers:
-        installation = asyncio.run(install_demo(servers, BASE_DIR / "run" / "installation"))
+        port = port or free_ports(1)[0]  # agencies have to know it beforehand
+        folder = BASE_DIR / "run" / "installation"
+        near = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
+        installation = asyncio.run(install_demo(servers, folder, f"http://{near}:{port}"))
         settings = load_settings(**installation.settings, http_port=port)
         configure(settings.log_level, settings.log_format)
         say(f"Khởi động trục: http://{settings.http_host}:{settings.http_port}/readyz  (Ctrl-C để dừng)")

@@ -16,8 +16,9 @@
 Up to step 6 nobody is proven to have spoken, so nobody is answered but the connection's own user. From then on the
 signer is told every problem at once. Steps 7 to 9 stand in `schemas/checks`, so that agencies can ask them beforehand.
 
-Not here: whether the id was used before (N604, E603), and whether the documents in `ref` are known (E410). Only the
-ledger can know, inside its transaction.
+Not here: whether the id was used before (N604, E603), whether the documents in `ref` are known (E410), and whether the
+parts are there (E503, E505). Only the ledger can know, inside its transaction; its objections are refused as if step 10
+had found them.
 """
 
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ from schemas.envelope import ENVELOPE_TYP, Envelope, read_envelope
 from schemas.identifiers import AgencyCode
 from schemas.receipt import RECEIPT_TYP, STATUS_TYP, Receipt, Status, read_receipt, read_status
 from schemas.refusal import Problem
-from schemas.signing import Verified, verify
+from schemas.signing import MAX_AGE_S, Verified, verify
 
 
 def decide(submission: Submission, directory: Directory, policy: Policy, now: datetime) -> Verdict:
@@ -124,7 +125,10 @@ def _prove(submission: Submission, typ: str | tuple[str, ...], directory: Direct
         if user is None:
             english, vietnamese = "user_id is not set", "không có user_id"
         return Park(submission, (Problem("E403", "", english, vietnamese),), tell=None)
-    verified = verify(submission.body, typ=typ, keys=directory.keys, now_s=int(now.timestamp()))
+    aside_s = int((now - submission.put_aside_at).total_seconds()) if submission.put_aside_at else 0
+    verified = verify(
+        submission.body, typ=typ, keys=directory.keys, now_s=int(now.timestamp()), max_age_s=MAX_AGE_S + aside_s
+    )
     if isinstance(verified, Problem):
         return Park(submission, (verified,), tell=AgencyCode(user))
     if not directory.knows(verified.key.owner):  # the hub's own key, or one that outlived its agency: nobody to answer

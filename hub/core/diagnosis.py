@@ -210,11 +210,13 @@ def diagnose_delivery(trace: DeliveryTrace, now: datetime) -> Diagnosis:  # noqa
 
 def diagnose_document(trace: DocumentTrace, now: datetime) -> Diagnosis:
     """Say where a document is: the sentence of the delivery that needs somebody most."""
-    total = len(trace.deliveries)
-    received = sum(item.delivery.state == "received" for item in trace.deliveries)
+    # One that was redirected to a successor is owed no more.
+    owed = [item for item in trace.deliveries if item.code != "E810"] or trace.deliveries
+    total = len(owed)
+    received = sum(item.delivery.state == "received" for item in owed)
     if received == total:
         return _received_by_all(trace, now)
-    worst = min(trace.deliveries, key=lambda item: _URGENCY_OF_STATE.index(item.delivery.state))
+    worst = min(owed, key=lambda item: _URGENCY_OF_STATE.index(item.delivery.state))
     worst_diagnosis = diagnose_delivery(worst, now)
     return Diagnosis(
         f"{received}/{total} đơn vị đã nhận. {_named(worst)}: {worst_diagnosis.vi}",

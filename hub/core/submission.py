@@ -1,6 +1,7 @@
 """What arrives: bytes, and what the broker vouches for about them."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from schemas.identifiers import DeliveryId
 
@@ -15,6 +16,7 @@ class Submission:
         routing_key: The key under which they were published; a hint that must not contradict the signature.
         message_id: The sender's id of this publish.
         redelivered: Whether the broker handed them out before; such a repetition is nobody's doing.
+        put_aside_at: When they were put aside, for what is decided again; the signature is as old as it was then.
     """
 
     body: bytes
@@ -22,6 +24,7 @@ class Submission:
     routing_key: str
     message_id: str | None = None
     redelivered: bool = False
+    put_aside_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

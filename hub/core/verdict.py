@@ -40,6 +40,25 @@ class Accept:
 
 
 @dataclass(frozen=True, slots=True)
+class Objection:
+    """What only the ledger can know against a document that the checks have accepted; it is not written.
+
+    Attributes:
+        accept: The verdict of the checks.
+        problems: What the ledger has found.
+    """
+
+    accept: Accept
+    problems: tuple[Problem, ...]
+
+
+def conflict(accept: Accept) -> Objection:
+    """Object to a document whose sender has used its id before for other bytes."""
+    envelope_id = accept.envelope.id
+    return Objection(accept, (Problem("E603", "/id", envelope_id, envelope_id),))
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     """The signer is proven and has made mistakes; it is told all of them.
 
@@ -72,25 +91,6 @@ class Park:
     submission: Submission
     problems: tuple[Problem, ...]
     tell: AgencyCode | None
-
-
-@dataclass(frozen=True, slots=True)
-class Objection:
-    """What only the ledger can know against a document that the checks have accepted; it is not written.
-
-    Attributes:
-        accept: The verdict of the checks.
-        problems: What the ledger has found.
-    """
-
-    accept: Accept
-    problems: tuple[Problem, ...]
-
-
-def conflict(accept: Accept) -> Objection:
-    """Object to a document whose sender has used its id before for other bytes."""
-    envelope_id = accept.envelope.id
-    return Objection(accept, (Problem("E603", "/id", envelope_id, envelope_id),))
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,76 @@ RULES: Final[Mapping[str, str]] = {
     "every document has as many deliveries as it says": """
         SELECT encode(document_id, 'hex') AS id
         FROM documents
-        WHERE recipients <> (SELECT count(*) FROM deliveries WHERE object_id = document_id)
+        WHERE recipients + (
+            SELECT count(*) FROM ledger
+            WHERE ledger.document_id = documents.document_id AND event = 'document.redirected'
+        ) <> (SELECT count(*) FROM deliveries WHERE object_id = document_id)
+    """,
+    "every redirected document has a delivery that was closed for it": """
+        SELECT encode(redirected.document_id, 'hex') AS id
+        FROM ledger AS redirected
+        WHERE redirected.event = 'document.redirected' AND NOT EXISTS (
+            SELECT FROM ledger AS closed
+            WHERE closed.document_id = redirected.document_id AND closed.event = 'delivery.redirected'
+                AND closed.delivery_id::text = redirected.detail ->> 'instead_of'
+        )
+    """,
+    "every dead delivery and every submission put aside is a dead letter, and nothing else is": """
+        SELECT coalesce(letter.letter_id, delivery_id::text) AS id
+        FROM (SELECT delivery_id FROM deliveries WHERE state = 'dead' AND code IS DISTINCT FROM 'E810') AS dead
+        FULL JOIN (SELECT * FROM dead_letters WHERE kind = 'delivery' AND state <> 'closed') AS letter
+            USING (delivery_id)
+        WHERE dead.delivery_id IS NULL OR letter.delivery_id IS NULL
+        UNION ALL
+        SELECT encode(parked_id, 'hex')
+        FROM parked
+        LEFT JOIN dead_letters AS letter USING (parked_id)
+        LEFT JOIN LATERAL (
+            SELECT 1 AS found FROM replay_items
+            WHERE replay_items.letter_id = letter.letter_id AND outcome IN ('accepted', 'refused')
+            LIMIT 1
+        ) AS answered ON true
+        WHERE letter.letter_id IS NULL OR (letter.state = 'closed' AND found IS NULL)
+    """,
+    "every group of dead letters has as many as it says": """
+        SELECT coalesce(said.code, found.code) || '@' || coalesce(said.agency, found.agency) AS id
+        FROM dead_groups AS said
+        FULL JOIN (
+            SELECT kind, code, agency, count(*) FILTER (WHERE state = 'open') AS open,
+                count(*) FILTER (WHERE state = 'dismissed') AS dismissed, max(since) AS newest
+            FROM dead_letters
+            GROUP BY kind, code, agency
+        ) AS found USING (kind, code, agency)
+        WHERE coalesce(said.open, 0) <> coalesce(found.open, 0)
+            OR coalesce(said.dismissed, 0) <> coalesce(found.dismissed, 0)
+            OR found.newest > said.last_seen
+    """,
+    "every replay has as many items as it says": """
+        SELECT replay_id::text AS id
+        FROM replays
+        WHERE size + excluded <> (SELECT count(*) FROM replay_items WHERE replay_items.replay_id = replays.replay_id)
+    """,
+    "every item of a replay that has ended has an outcome": """
+        SELECT replay_id::text || ' ' || letter_id AS id
+        FROM replay_items
+        JOIN replays USING (replay_id)
+        WHERE outcome IS NULL AND (state = 'done' OR (state = 'cancelled' AND released_at IS NULL))
+    """,
+    "every delivery that was replayed is an item of that replay, released once": """
+        SELECT delivery_id::text AS id
+        FROM (
+            SELECT delivery_id, (detail ->> 'replay')::bigint AS replay_id, count(*) AS times
+            FROM ledger
+            WHERE event = 'delivery.replayed'
+            GROUP BY delivery_id, replay_id
+        ) AS replayed
+        FULL JOIN (
+            SELECT delivery_id, replay_id
+            FROM replay_items
+            JOIN replays USING (replay_id)
+            WHERE kind = 'delivery' AND released_at IS NOT NULL AND purpose = 'dead-letters'
+        ) AS released USING (delivery_id, replay_id)
+        WHERE times IS DISTINCT FROM 1 OR released.replay_id IS NULL
     """,
     "every delivery is in the state of its last event": """
         SELECT delivery_id::text AS id

@@ -17,6 +17,7 @@ from hub.core.delivery import Delivery, Transition
 from hub.core.ladder import Standing, first_standing
 from hub.core.letter import Letter
 from hub.core.policy import Pace, Policy
+from hub.core.selection import side_of
 from hub.core.verdict import Accept
 from hub.store.pool import Connection
 from hub.store.recipients import note_signs
@@ -41,6 +42,7 @@ class Entries:
     _events: list[tuple[Any, ...]] = field(default_factory=list)
     _deliveries: list[tuple[Any, ...]] = field(default_factory=list)
     _changes: dict[DeliveryId, tuple[str, Transition]] = field(default_factory=dict)
+    _parked: list[bytes] = field(default_factory=list)
     _standings: dict[DeliveryId, Standing] = field(default_factory=dict)
     _warned: list[DeliveryId] = field(default_factory=list)
     _signs: dict[AgencyCode, list[Sign]] = field(default_factory=lambda: defaultdict(list))
@@ -58,6 +60,10 @@ class Entries:
     ) -> None:
         """Note an event for the ledger."""
         self._events.append((event, actor, object_id and to_bytes(object_id), delivery_id, code, state, detail or None))
+
+    def put_aside(self, parked_id: bytes) -> None:
+        """Note a submission that was put aside: a dead letter."""
+        self._parked.append(parked_id)
 
     def keep(self, object_id: DocumentId, typ: str, token: bytes) -> None:
         """Note signed bytes; the same object is kept once."""
@@ -105,6 +111,23 @@ class Entries:
                 warn_at,
             )
             for index, addressee in enumerate(accept.addressees)
+        )
+
+    def owe(self, delivery: Delivery, *, tier: str | None, urgency: int, request: str | None) -> None:
+        """Note one more pending delivery of an object that is kept already."""
+        self._deliveries.append(
+            (
+                delivery.delivery_id,
+                to_bytes(delivery.object_id),
+                delivery.typ,
+                delivery.sender,
+                delivery.recipient,
+                tier,
+                urgency,
+                delivery.expires_at,
+                self.now,
+                request,
+            )
         )
 
     def change(self, transition: Transition, actor: str, **facts: Any) -> Delivery:
@@ -177,6 +200,7 @@ class Entries:
     async def write(self, connection: Connection) -> None:
         """Write everything that was noted."""
         await self._write_changes(connection)
+        await self._write_dead_letters(connection)
         if self._warned:
             await connection.execute(_MARK_WARNED, self._warned)
         if self._standings:
@@ -212,6 +236,21 @@ class Entries:
         done = await connection.execute(_CHANGE_DELIVERIES, *columns(rows), self.now)
         if done != f"UPDATE {len(rows)}":
             raise AssertionError(f"{done} for {len(rows)} deliveries: one was changed without being locked")
+
+    async def _write_dead_letters(self, connection: Connection) -> None:
+        """Open a letter for what has died, close that of what is dead no longer or needs nobody."""
+        opened, closed = [], []
+        for delivery_id, (read_as, transition) in self._changes.items():
+            if transition.state == "dead" and side_of(transition.code or "") != "nobody":
+                opened.append(delivery_id)
+            elif read_as == "dead":
+                closed.append(str(delivery_id))
+        if opened:
+            await connection.execute(_OPEN_LETTERS, opened)
+        if closed:
+            await close_letters(connection, closed)
+        if self._parked:
+            await connection.execute(_OPEN_LETTERS_OF_PARKED, self._parked)
 
 
 _MARK_WARNED: Final = "UPDATE deliveries SET warn_at = NULL WHERE delivery_id = ANY($1::uuid[])"
@@ -253,6 +292,39 @@ FROM unnest(
 ) AS change (delivery_id, read_as, state, attempts, code, next_attempt_at, receipt_due_at)
 WHERE delivery.delivery_id = change.delivery_id AND delivery.state = change.read_as
 """
+
+# Deliveries that have died; the letter of an earlier death is opened again.
+_OPEN_LETTERS: Final = """
+INSERT INTO dead_letters AS known (letter_id, kind, delivery_id, code, agency, sender, tier, document_id, since)
+SELECT delivery_id::text, 'delivery', delivery_id, coalesce(code, ''), recipient, sender, recipient_tier, object_id,
+    changed_at
+FROM deliveries
+WHERE delivery_id = ANY($1::uuid[])
+ORDER BY delivery_id::text
+ON CONFLICT (letter_id) DO UPDATE SET state = 'open', code = EXCLUDED.code, since = EXCLUDED.since, times = known.times + 1
+"""
+_OPEN_LETTERS_OF_PARKED: Final = """
+INSERT INTO dead_letters (letter_id, kind, parked_id, code, agency, document_id, since)
+SELECT encode(parked_id, 'hex'), 'submission', parked_id, code, coalesce(broker_user, ''), claimed_id, parked_at
+FROM parked
+WHERE parked_id = ANY($1::bytea[])
+ORDER BY parked_id
+"""
+
+# Letters about deliveries that this transaction has locked, or about submissions.
+_CLOSE_LETTERS: Final = """
+WITH locked AS (
+    SELECT letter_id FROM dead_letters WHERE letter_id = ANY($1::text[]) AND state <> 'closed'
+    ORDER BY letter_id FOR UPDATE
+)
+UPDATE dead_letters SET state = 'closed' FROM locked WHERE dead_letters.letter_id = locked.letter_id
+"""
+
+
+async def close_letters(connection: Connection, ids: Sequence[str]) -> None:
+    """Take letters off the list of what needs a person."""
+    await connection.execute(_CLOSE_LETTERS, ids)
+
 
 # Where the recipients' offices stand; the rows are locked, and no other statement changes these columns.
 _CHANGE_STANDINGS: Final = """

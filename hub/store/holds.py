@@ -72,17 +72,3 @@ async def list_unwell(pool: Pool, *, recipient: AgencyCode | None = None, limit:
     """
     async with pool.reading() as connection:
         return [Unwell(breaker_of(row), row["held"]) for row in await connection.fetch(_UNWELL, recipient, limit)]
-
-
-_ONE: Final = f"SELECT {BREAKER_COLUMNS} FROM recipients WHERE recipient = $1"  # noqa: S608 - a constant
-
-
-async def silent_since(pool: Pool, recipient: AgencyCode) -> datetime | None:
-    """Say since when nothing came from an agency that ought to have answered; `None` when it is not silent.
-
-    Raises:
-        Unavailable: When the database does not answer.
-    """
-    async with pool.reading() as connection:
-        row = await connection.fetchrow(_ONE, recipient)
-    return breaker_of(row).silent_since if row is not None else None

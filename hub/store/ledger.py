@@ -3,8 +3,8 @@
 Every method is one transaction with a fixed number of statements, whatever the size of its batch. An insert that finds
 its key taken returns no row, and nothing that follows from it is written: that is all that makes repetitions harmless.
 
-Locks are taken in one order everywhere: documents, refusals, parked submissions, receipts and statuses by their keys,
-then deliveries by their ids, then recipients by their codes.
+Locks are taken in one order everywhere: parts, documents, refusals, parked submissions, receipts and statuses by their
+keys, then deliveries by their ids, then recipients by their codes.
 """
 
 import asyncio
@@ -20,12 +20,14 @@ import asyncpg
 from hub.core.breaker import Breaker, Tended, after_turn, allowance, before_turn
 from hub.core.delivery import Delivery, Transition
 from hub.core.letter import Decision, Letter
+from hub.core.part import check_parts
 from hub.core.policy import Pace, Policy
 from hub.core.reference import check_references
 from hub.core.settlement import ReceiptSettlement, Settling, StatusSettlement, settle_released
 from hub.core.submission import Submission
 from hub.core.verdict import Accept, Answered, AnswerVerdict, Objection, Park, Refuse, Stated, conflict
 from hub.store.entries import DELIVERY_COLUMNS, Entries, columns, delivery_of, lock_deliveries, to_bytes, to_datetime
+from hub.store.parts import lock_parts, name_parts
 from hub.store.pool import Connection, Pool
 from hub.store.recipients import BREAKER_COLUMNS, breaker_of, change_recipients
 from schemas.envelope import URGENCIES
@@ -67,7 +69,8 @@ class PostgresLedger:
 
         Returns:
             The documents that were not written: their sender used the id before for other bytes, here or earlier in
-            the batch, or has not sent what they refer to; the batch itself does not count for that.
+            the batch, has not sent what they refer to, or has not uploaded a part; the batch itself does not count for
+            what they refer to.
 
         Raises:
             Unavailable: When the database does not answer; the batch may or may not be written, and comes again.
@@ -245,16 +248,15 @@ RETURNING document_id
 
 
 async def _accept(connection: Connection, accepts: Sequence[Accept], pace: Pace, entries: Entries) -> list[Objection]:
-    """Take documents over; returns those that cannot be."""
-    accepts, objections = await _with_known_references(connection, accepts)
+    """Take documents over; returns what speaks against the others."""
     if not accepts:
-        return objections
+        return []
+    complete, objections = await _with_references_and_parts(connection, accepts)
     # The first in the batch stands for its id; the others are repetitions of it, or conflicts.
-    first = {(accept.envelope.from_, accept.envelope.id): accept for accept in reversed(accepts)}
-    rows = await connection.fetch(_ADD_DOCUMENTS, *columns(map(_document_row, first.values())), entries.now)
-    new = {_document_id(row) for row in rows}
+    first = {(accept.envelope.from_, accept.envelope.id): accept for accept in reversed(complete)}
+    new = await _add_documents(connection, list(first.values()), entries)
     rest = []
-    for accept in accepts:
+    for accept in complete:
         if accept.document_id not in new:
             rest.append(accept)
             continue
@@ -281,23 +283,39 @@ async def _accept(connection: Connection, accepts: Sequence[Accept], pace: Pace,
 _SENDERS: Final = "SELECT document_id, sender FROM documents WHERE document_id = ANY($1::bytea[])"
 
 
-async def _with_known_references(
+async def _with_references_and_parts(
     connection: Connection, accepts: Sequence[Accept]
 ) -> tuple[list[Accept], list[Objection]]:
-    """Part the documents that refer to what their sender has not sent from the others; most refer to nothing."""
-    wanted = {ref for accept in accepts for ref in accept.envelope.ref}
-    if not wanted:
-        return list(accepts), []
-    rows = await connection.fetch(_SENDERS, [to_bytes(ref) for ref in sorted(wanted)])
-    senders = {_document_id(row): AgencyCode(row["sender"]) for row in rows}
-    known, objections = [], []
+    """Part the documents whose references are known and whose parts are there from the others."""
+    senders = await _senders_of_references(connection, accepts)
+    held = await lock_parts(connection, accepts)
+    complete, objections = [], []
     for accept in accepts:
-        problems = check_references(accept.envelope, senders)
+        problems = (*check_references(accept.envelope, senders), *check_parts(accept.envelope, held))
         if problems:
             objections.append(Objection(accept, problems))
         else:
-            known.append(accept)
-    return known, objections
+            complete.append(accept)
+    return complete, objections
+
+
+async def _senders_of_references(connection: Connection, accepts: Sequence[Accept]) -> dict[DocumentId, AgencyCode]:
+    """Say who has sent the documents that these refer to; most refer to nothing."""
+    wanted = {ref for accept in accepts for ref in accept.envelope.ref}
+    if not wanted:
+        return {}
+    rows = await connection.fetch(_SENDERS, [to_bytes(ref) for ref in sorted(wanted)])
+    return {_document_id(row): AgencyCode(row["sender"]) for row in rows}
+
+
+async def _add_documents(connection: Connection, accepts: Sequence[Accept], entries: Entries) -> set[DocumentId]:
+    """Write documents with the parts that they name; returns those that are new."""
+    if not accepts:
+        return set()
+    rows = await connection.fetch(_ADD_DOCUMENTS, *columns(map(_document_row, accepts)), entries.now)
+    new = {_document_id(row) for row in rows}
+    await name_parts(connection, [accept for accept in accepts if accept.document_id in new])
+    return new
 
 
 def _document_row(accept: Accept) -> tuple[object, ...]:
@@ -455,6 +473,7 @@ async def _park(connection: Connection, parked: Sequence[PutAside], actor: Actor
     rows = [_parked_row(parked_id, park) for parked_id, (park, _) in first.items()]
     for row in await connection.fetch(_ADD_PARKED, *columns(rows), entries.now):
         park, notice = first[row["parked_id"]]
+        entries.put_aside(row["parked_id"])
         entries.event(
             "submission.parked",
             actor,

@@ -25,6 +25,13 @@ RESETTLED: Final = Counter(
 RETURNS: Final = Counter(
     "truc_returns_total", "Messages that the broker put aside, by kind.", ["kind"], registry=REGISTRY
 )
+REPLAYED: Final = Counter(
+    "truc_replayed_total", "Items of replays that were released, or left out at the last moment.", registry=REGISTRY
+)
+PARTS: Final = Counter(
+    "truc_parts_total", "Requests for parts that were answered, by act and code.", ["act", "code"], registry=REGISTRY
+)
+SWEPT: Final = Counter("truc_swept_total", "Objects removed from the blob store, by kind.", ["kind"], registry=REGISTRY)
 TURN_SECONDS: Final = Histogram(
     "truc_turn_seconds",
     "Duration of a turn that settled something, waiting included.",

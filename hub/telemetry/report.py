@@ -7,9 +7,13 @@ import structlog
 
 from hub.core.breaker import Tended, news
 from hub.core.delivery import Delivery, Transition
+from hub.core.part import Progress
+from hub.core.replay import Release, Step, Turn
 from hub.core.settlement import Handover
 from hub.core.verdict import Accept, Answered, AnswerVerdict, Park, Refuse, Stated, Verdict
 from hub.telemetry import metrics
+from schemas.grant import Act
+from schemas.refusal import Problem
 
 log = structlog.get_logger("truc")
 
@@ -89,6 +93,33 @@ def returns(deliveries: int, parked: Sequence[Park]) -> None:
     metrics.RETURNS.labels("submission").inc(len(parked))
     for park in parked:
         _parked(park)
+
+
+def replay_step(replay_id: int, step: Step, changed: int) -> None:
+    """Tell what a replay has done by itself."""
+    match step:
+        case Release():
+            metrics.REPLAYED.inc(changed)
+        case Turn():
+            event = f"replay.{step.state}"
+            log.warning(event, replay=replay_id, why=step.why)
+        case None:
+            return
+
+
+def part_answered(act: Act, result: Progress | Problem | None) -> None:
+    """Tell how a request for a part was answered; `None` stands for bytes that were handed out."""
+    code = result.code if isinstance(result, Problem) else ""
+    metrics.PARTS.labels(act, code).inc()
+    if code:
+        log.info("part.refused", act=act, code=code)
+
+
+def swept(event: str, count: int) -> None:
+    """Tell what was removed from the blob store; `event` says of which kind."""
+    if count:
+        metrics.SWEPT.labels(event.partition(".")[0]).inc(count)
+        log.info(event, count=count)
 
 
 def _refused(refuse: Refuse) -> None:

@@ -5,10 +5,10 @@ What a real broker and database keep when a process dies is kept here; what they
 
 import hashlib
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from hub.core.breaker import (
@@ -24,18 +24,34 @@ from hub.core.breaker import (
     sign_of,
 )
 from hub.core.delivery import Delivery, Due, Posting, Transition
+from hub.core.grant import Granted
 from hub.core.ladder import first_standing
 from hub.core.letter import Decision, Letter
+from hub.core.part import Kept, StoredObject, Upload, check_parts, digests_of
 from hub.core.policy import Pace, Policy
 from hub.core.reference import check_references
+from hub.core.replay import (
+    MOMENT,
+    Outcome,
+    Progress,
+    Release,
+    ReplayPace,
+    ReplayState,
+    Step,
+    Turn,
+    fate_of,
+    settle_replayed,
+)
 from hub.core.settlement import Handover, Settling, StatusSettlement, settle_released
 from hub.core.submission import Submission
-from hub.core.trouble import Unavailable
+from hub.core.trouble import Gone, Unavailable
 from hub.core.verdict import Accept, Answered, AnswerVerdict, Objection, Park, Refuse, Stated, conflict
 from hub.reconcile import Deadline
+from hub.replay import Candidate
 from hub.returns import Return
 from schemas.envelope import ENVELOPE_TYP, URGENCIES
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
+from schemas.refusal import Problem
 from schemas.signing import identity
 
 
@@ -196,6 +212,119 @@ class Event:
 
 
 @dataclass(slots=True)
+class MemoryParts:
+    """What the database knows about parts.
+
+    Attributes:
+        kept: The finished parts by digest.
+        held: Their lengths, by digest and each agency that has uploaded them.
+        uploaded_at: When each was last uploaded.
+        named: Documents by the digests that they name.
+        documents: What the ledger has taken over.
+    """
+
+    kept: dict[str, Kept] = field(default_factory=dict)
+    held: dict[tuple[str, AgencyCode], int] = field(default_factory=dict)
+    uploaded_at: dict[str, datetime] = field(default_factory=dict)
+    named: dict[str, set[DocumentId]] = field(default_factory=dict)
+    documents: dict[DocumentId, Accept] = field(default_factory=dict)
+
+    async def find(self, sha256: str, agency: AgencyCode, now: datetime) -> Kept | None:
+        if (sha256, agency) not in self.held:
+            return None
+        self.uploaded_at[sha256] = max(now, self.uploaded_at[sha256])
+        return self.kept[sha256]
+
+    async def add(self, part: Kept, agency: AgencyCode, now: datetime) -> bool:
+        kept = self.kept.setdefault(part.sha256, part)
+        self.held[part.sha256, agency] = part.length
+        self.uploaded_at[part.sha256] = max(now, self.uploaded_at.get(part.sha256, now))
+        return kept.object_key == part.object_key
+
+    async def forget(self, before: datetime) -> list[str]:
+        unused = [key for key, at in self.uploaded_at.items() if at < before and not self.named.get(key)]
+        self.held = {pair: length for pair, length in self.held.items() if pair[0] not in unused}
+        for sha256 in unused:
+            del self.uploaded_at[sha256]
+        return [self.kept.pop(sha256).object_key for sha256 in unused]
+
+    async def fetchable(self, granted: Granted) -> Kept | None:
+        document_id, sha256 = granted.grant.document, granted.grant.part
+        accept = self.documents.get(DocumentId(document_id or ""))
+        if accept is None or accept.document_id not in self.named.get(str(sha256), ()):
+            return None
+        envelope = accept.envelope
+        received = granted.receives and granted.agency in {each.code for each in accept.addressees}
+        sent = granted.agency == envelope.from_ and granted.signer in (envelope.from_, envelope.via)
+        return self.kept[str(sha256)] if received or sent else None
+
+    async def known(self, keys: Sequence[str]) -> frozenset[str]:
+        return frozenset(keys) & {kept.object_key for kept in self.kept.values()}
+
+    def name(self, accept: Accept) -> None:
+        """What the ledger writes with a document."""
+        self.documents[accept.document_id] = accept
+        for sha256 in digests_of([accept.envelope]):
+            self.named.setdefault(sha256, set()).add(accept.document_id)
+
+
+@dataclass(slots=True)
+class MemoryBlobs:
+    """A blob store in memory; what a process was writing when it died is in `staged`."""
+
+    clock: Callable[[], datetime]
+    objects: dict[str, tuple[bytes, datetime]] = field(default_factory=dict)
+    staged: list[datetime] = field(default_factory=list)
+    _walk: list[list[str]] = field(default_factory=list)
+
+    async def put(self, key: str, content: bytes | bytearray) -> None:
+        self.objects[key] = bytes(content), self.clock()
+
+    async def put_stream(self, key: str, content: AsyncIterator[bytes]) -> None:
+        self.staged.append(self.clock())
+        try:
+            data = b"".join([piece async for piece in content])
+        except Exception:
+            self.staged.pop()
+            raise
+        self.staged.pop()
+        self.objects[key] = data, self.clock()
+
+    async def read(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
+        if key not in self.objects:
+            raise Gone(key)
+        for position in range(start, end, 2**16):
+            yield self.objects[key][0][position : min(position + 2**16, end)]
+
+    async def chunks(self, upload: Upload) -> list[StoredObject]:
+        return [item for item in self._listed() if item.key.startswith(upload.prefix)]
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.objects.pop(key, None)
+
+    async def next_objects(self) -> list[StoredObject]:
+        """Two at a time, so that even small worlds have more than one page."""
+        if not self._walk:
+            keys = sorted(self.objects)
+            self._walk = [*(keys[first : first + 2] for first in range(0, len(keys), 2)), []]
+        page = self._walk.pop(0)
+        return [item for item in self._listed() if item.key in page]
+
+    async def remove_staged(self, before: datetime) -> int:
+        stays = [at for at in self.staged if at >= before]
+        removed, self.staged = len(self.staged) - len(stays), stays
+        return removed
+
+    def forget_processes(self) -> None:
+        """What is forgotten when a process dies: how far its walk was."""
+        self._walk.clear()
+
+    def _listed(self) -> list[StoredObject]:
+        return [StoredObject(key, len(content), at) for key, (content, at) in self.objects.items()]
+
+
+@dataclass(slots=True)
 class MemoryLedger:
     """The ledger in memory. Each method changes everything or nothing, as one transaction would."""
 
@@ -206,6 +335,7 @@ class MemoryLedger:
     statuses: dict[DocumentId, Stated] = field(default_factory=dict)
     refusals: dict[DocumentId, tuple[Refuse, DeliveryId | None]] = field(default_factory=dict)
     parked: dict[bytes, Park] = field(default_factory=dict)
+    parts: MemoryParts = field(default_factory=MemoryParts)
     events: list[Event] = field(default_factory=list)
     claimed: set[DeliveryId] = field(default_factory=set)
     breakers: dict[AgencyCode, Breaker] = field(default_factory=dict)
@@ -228,7 +358,10 @@ class MemoryLedger:
         for decision in decisions:
             match decision.verdict:
                 case Accept() as accept:
-                    problems = check_references(accept.envelope, known)
+                    problems = (
+                        *check_references(accept.envelope, known),
+                        *check_parts(accept.envelope, self.parts.held),
+                    )
                     if problems:
                         objections.append(Objection(accept, problems))
                     elif not self._accept(accept, now):
@@ -405,6 +538,7 @@ class MemoryLedger:
         self.envelope_ids[key] = accept.document_id
         self.documents[accept.document_id] = accept
         self.notice(envelope.from_, SEEN, now=now)
+        self.parts.name(accept)
         self.events.append(Event("document.accepted", accept.document_id))
         for index, addressee in enumerate(accept.addressees):
             delivery = Delivery(
@@ -516,3 +650,115 @@ class MemoryClaim:
     def commit(self) -> None:
         for transitions, now in self.settled:
             self.ledger.apply(transitions, now)
+
+
+@dataclass(slots=True)
+class MemoryItem:
+    """One delivery of a replay."""
+
+    delivery_id: DeliveryId
+    released_at: datetime | None = None
+    outcome: Outcome | None = None
+    because: str | None = None
+
+
+@dataclass(slots=True)
+class MemoryReplay:
+    """One replay of dead deliveries."""
+
+    items: list[MemoryItem]
+    pace: ReplayPace
+    since: datetime
+    state: ReplayState = "running"
+    said: str | None = None
+
+
+@dataclass(slots=True)
+class MemoryReplays:
+    """Replays in memory, over the ledger in memory; only those of deliveries, and only running ones."""
+
+    ledger: MemoryLedger
+    replays: dict[int, MemoryReplay] = field(default_factory=dict)
+
+    def start(self, pace: ReplayPace, now: datetime) -> int:
+        """Plan and start a replay of everything that is dead."""
+        dead = [key for key, row in self.ledger.rows.items() if row.delivery.state == "dead"]
+        self.replays[len(self.replays) + 1] = MemoryReplay([MemoryItem(key) for key in dead], pace, now)
+        return len(self.replays)
+
+    async def settle(self, now: datetime) -> int:
+        settled = 0
+        for item in (item for replay in self.replays.values() for item in replay.items):
+            row = self.ledger.rows[item.delivery_id]
+            if item.released_at and not item.outcome and row.delivery.state in ("received", "dead", "expired"):
+                item.outcome, item.because = row.delivery.state, row.code
+                settled += 1
+        return settled
+
+    async def open_replays(self) -> list[int]:
+        return [number for number, replay in self.replays.items() if replay.state == "running"]
+
+    async def step(
+        self,
+        replay_id: int,
+        decide: Callable[[Progress], Step],
+        rehearse: Callable[[Sequence[Candidate]], Sequence[Problem | None]],
+        now: datetime,
+    ) -> int:
+        replay = self.replays[replay_id]
+        match decide(self._progress(replay, now)):
+            case Release() as release:
+                return self._release(replay, release, rehearse, now)
+            case Turn() as turn:
+                replay.state, replay.said = turn.state, turn.why
+                return 1
+            case None:
+                return 0
+
+    def _progress(self, replay: MemoryReplay, now: datetime) -> Progress:
+        released = sorted((item for item in replay.items if item.released_at), key=lambda item: item.released_at)
+        watched = released[:20]
+        rows = [self.ledger.rows[item.delivery_id].delivery for item in watched]
+        minute_ago = now - timedelta(seconds=60)
+        return Progress(
+            state=replay.state,
+            since=replay.since,
+            pace=replay.pace,
+            waiting=sum(not item.released_at and not item.outcome for item in replay.items),
+            in_hand=sum(bool(item.released_at) and not item.outcome for item in replay.items),
+            watched=[fate_of(item.outcome, row.state, row.attempts) for item, row in zip(watched, rows, strict=True)],
+            watched_until=watched[-1].released_at if watched else None,
+            released_last_minute=sum(item.released_at > minute_ago for item in released),
+            released_just_now=sum(item.released_at > now - MOMENT for item in released),
+        )
+
+    def _release(
+        self,
+        replay: MemoryReplay,
+        release: Release,
+        rehearse: Callable[[Sequence[Candidate]], Sequence[Problem | None]],
+        now: datetime,
+    ) -> int:
+        given: dict[str, int] = {}
+        for item in replay.items:
+            if item.released_at and item.released_at > now - timedelta(seconds=60):
+                recipient = self.ledger.rows[item.delivery_id].delivery.recipient
+                given[recipient] = given.get(recipient, 0) + 1
+        chosen = []
+        for item in (item for item in replay.items if not item.released_at and not item.outcome):
+            recipient = self.ledger.rows[item.delivery_id].delivery.recipient
+            if len(chosen) < release.at_most and given.get(recipient, 0) < (release.per_recipient or 10**9):
+                given[recipient] = given.get(recipient, 0) + 1
+                chosen.append(item)
+        rows = [self.ledger.rows[item.delivery_id] for item in chosen]
+        problems = rehearse([Due(row.delivery, row.token) for row in rows])
+        for item, row, problem in zip(chosen, rows, problems, strict=True):
+            transition = settle_replayed(row.delivery, now)
+            if transition is None:
+                item.outcome, item.because = "skipped", f"is-{row.delivery.state}"
+            elif problem is not None:
+                item.outcome, item.because = "skipped", f"refused-today {problem.code}"
+            else:
+                item.released_at = now
+                self.ledger.apply([transition], now)
+        return len(chosen)

@@ -14,11 +14,15 @@ import pytest
 
 import hub.dispatch
 import hub.intake
+import hub.parts
 import hub.receipts
 import hub.reconcile
+import hub.replay
 import hub.returns
+import hub.sweep
 from hub.core.delivery import Posting
 from hub.core.ladder import Standing
+from hub.core.replay import ReplayPace
 from hub.core.settlement import settle_attempt
 from hub.core.submission import Submission
 from hub.dispatch import Dispatch
@@ -28,6 +32,7 @@ from schemas.addresses import tier_exchange
 from schemas.envelope import Envelope
 from schemas.identifiers import AgencyCode, DeliveryId, delivery_id_of
 from schemas.receipt import Status, StatusCode
+from tests import builders
 from tests.component.effects import Effects
 from tests.component.world import POLICY, RECIPIENTS, SENDER, World
 
@@ -131,6 +136,23 @@ async def given_back(world: World) -> None:
     assert [park.problems[0].code for park in world.ledger.parked.values()] == ["E903"]
 
 
+async def document_before_its_part(world: World) -> None:
+    """A document whose second part comes too late is refused, and taken over when it comes again; then all is swept."""
+    first, second, unwanted = b"a part that is there", b"a part that comes later, in more chunks", b"nobody names it"
+    world.unsent_parts += [first, unwanted]
+    body = world.token(world.envelope(parts=[builders.part(first), builders.part(second)]))
+    document_id = world.submit(body, message_id="1")
+    await world.run_to_the_end()
+    assert [refuse.problems[0].code for refuse, _ in world.ledger.refusals.values()] == ["E503"]
+    world.unsent_parts.append(second)
+    world.submit(body, message_id="2")
+    await world.run_to_the_end()
+    assert set(world.states_of(document_id).values()) == {"received"}
+    await world.sweep_after(timedelta(days=8))
+    assert sorted(content for content, _ in world.blobs.objects.values()) == sorted([first, second])
+    assert world.blobs.staged == []
+
+
 async def database_away(world: World) -> None:
     """The database does not answer for a while, twice: what was taken goes back and comes again."""
     world.ledger.away = 3
@@ -138,6 +160,24 @@ async def database_away(world: World) -> None:
     world.after_receiving = lambda: setattr(world.ledger, "away", 2) if len(world.handed) == 1 else None
     await world.run_to_the_end()
     assert set(world.states_of(document_id).values()) == {"received"}
+
+
+async def sent_again_after_they_were_mended(world: World) -> None:
+    """Two recipients fail until they are given up, are mended, and a replay sends everything again, one item first."""
+    broken = set(RECIPIENTS[:2])
+    world.policy = replace(POLICY, max_attempts=1)
+    world.answers = lambda recipient, _time: "failed" if recipient in broken else "received"
+    document_id = world.submit(world.token(world.envelope()))
+    await world.run_to_the_end()
+    assert sorted(world.states_of(document_id).values()) == ["dead", "dead", "received"]
+    broken.clear()
+    replay = world.replays.replays[world.replays.start(ReplayPace("one", 60, 60), world.now)]
+    await world.run_to_the_end()
+    assert (replay.state, replay.said) == ("paused", "the-one-arrived")
+    replay.pace, replay.state = ReplayPace("all", 60, 60), "running"
+    await world.run_to_the_end()
+    assert set(world.states_of(document_id).values()) == {"received"}
+    assert (replay.state, [item.outcome for item in replay.items]) == ("done", ["received", "received"])
 
 
 async def recalled(world: World) -> None:
@@ -222,6 +262,7 @@ async def suspended_and_opened(world: World) -> None:
 SCENARIOS = [
     down_and_back,
     suspended_and_opened,
+    document_before_its_part,
     database_away,
     recalled,
     recalled_at_once,
@@ -232,6 +273,7 @@ SCENARIOS = [
     unwilling_broker,
     nobody_answers,
     given_back,
+    sent_again_after_they_were_mended,
 ]
 
 
@@ -275,7 +317,16 @@ async def test_the_sweep_visits_every_effect_that_a_loop_may_use() -> None:
     visited = {point for scenario in SCENARIOS for point in await _points_of(scenario)}
     effects = {
         f"{cls.__name__}.{name}"
-        for module in (hub.intake, hub.dispatch, hub.receipts, hub.returns, hub.reconcile)
+        for module in (
+            hub.intake,
+            hub.dispatch,
+            hub.receipts,
+            hub.returns,
+            hub.reconcile,
+            hub.replay,
+            hub.parts,
+            hub.sweep,
+        )
         for cls in vars(module).values()
         if isinstance(cls, type) and getattr(cls, "_is_protocol", False) and cls.__module__ == module.__name__
         for name, method in vars(cls).items()

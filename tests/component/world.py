@@ -4,8 +4,9 @@ What is durable (queues, ledger, each agency's guard) outlives a death; what the
 """
 
 import functools
+import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -13,25 +14,39 @@ from uuid import UUID
 
 from adapters.inbox_guard import HandedOver, InboxGuard
 from hub.core.delivery import STATES, Posting
+from hub.core.grant import Granted
 from hub.core.ladder import Standing
+from hub.core.part import Upload
 from hub.core.policy import Policy
 from hub.core.settlement import Handover
 from hub.core.submission import Submission
 from hub.core.trouble import Trouble
 from hub.dispatch import Dispatch
 from hub.intake import Intake
+from hub.parts import Parts
 from hub.receipts import Receipts
 from hub.reconcile import Reconcile
+from hub.replay import Replay
 from hub.returns import Returns
+from hub.sweep import Sweep
 from schemas import addresses
 from schemas.checks.directory import Directory, snapshot
 from schemas.directory_file import AgencyEntry, CertificateEntry, DirectoryFile
 from schemas.envelope import ENVELOPE_TYP, DocumentFacts, Envelope, Signer, new_envelope, read_envelope
+from schemas.grant import Grant
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId, delivery_id_of, identity_of
 from schemas.receipt import RECEIPT_TYP, STATUS_TYP, Answer, Outcome, Receipt, Status, StatusCode, read_status
 from schemas.signing import KeySigner, Verified, sign, verify
 from tests.component.effects import Effectful, Effects, ProcessDied
-from tests.component.memory import MemoryBroker, MemoryDeadInbox, MemoryInbox, MemoryLedger, MemoryOutbox
+from tests.component.memory import (
+    MemoryBlobs,
+    MemoryBroker,
+    MemoryDeadInbox,
+    MemoryInbox,
+    MemoryLedger,
+    MemoryOutbox,
+    MemoryReplays,
+)
 from tests.keys import make_certificate
 
 START = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
@@ -81,17 +96,22 @@ class World:
     now: datetime = START
     broker: MemoryBroker = field(default_factory=MemoryBroker)
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
+    replays: MemoryReplays = field(init=False)
     guards: dict[AgencyCode, InboxGuard] = field(default_factory=dict)
     handed: list[Handed] = field(default_factory=list)
     arrived: Counter[tuple[AgencyCode, DeliveryId]] = field(default_factory=Counter)
     letters: Counter[tuple[AgencyCode, DeliveryId]] = field(default_factory=Counter)
     unsent: list[tuple[str, Submission]] = field(default_factory=list)
+    unsent_parts: list[bytes] = field(default_factory=list)
+    blobs: MemoryBlobs = field(init=False)
     keys: dict[str, KeySigner] = field(default_factory=dict)
     directory: Directory = field(init=False)
     deaths: int = 0
 
     def __post_init__(self) -> None:
         self.ledger.policy = self.policy
+        self.replays = MemoryReplays(self.ledger)
+        self.blobs = MemoryBlobs(clock=lambda: self.now)
         certificates = []
         for owner in (SENDER, *RECIPIENTS, AgencyCode("hub")):
             self.keys[owner], pem = _keys(owner)
@@ -152,6 +172,29 @@ class World:
             self.broker.publish(addresses.SUBMIT, Submission(token, code, addresses.submit_key("status", code)))
             self.effects.point("after agency.status")
 
+    def parts(self) -> Parts:
+        """The hub's parts, as a new process would build them; chunks are tiny, so that there are many effects."""
+        blobs, register = (
+            Effectful(thing, name, self.effects)
+            for thing, name in ((self.blobs, "blobs"), (self.ledger.parts, "register"))
+        )
+        return Parts(blobs, register, max_bytes=10**6, clock=lambda: self.now, chunk_bytes=10)
+
+    async def agencies_upload(self) -> int:
+        """The sender asks how far the hub has got and goes on from there, until the part is complete."""
+        count = len(self.unsent_parts)
+        while self.unsent_parts:
+            content = self.unsent_parts[0]
+            upload = Upload(hashlib.sha256(content).hexdigest(), SENDER)
+            reached = await self.parts().progress(upload)
+            if not reached.complete:
+                await self.parts().append(
+                    upload, _once(content[reached.offset :]), offset=reached.offset, length=len(content), is_last=True
+                )
+            else:
+                self.unsent_parts.pop(0)
+        return count
+
     async def agencies_submit(self) -> int:
         """An agency publishes and waits for the confirm; when it dies before it has it, it submits again."""
         count = len(self.unsent)
@@ -190,14 +233,16 @@ class World:
         outcome = self.answers(code, self.arrived[code, delivery_id])
         if outcome is None:
             return
+        envelope = read_envelope(verified.payload)
+        assert isinstance(envelope, Envelope)
+        for part in envelope.parts:
+            await self._fetch(code, verified.document_id, part.sha256)
         if outcome == "received" and not isinstance(await guard.begin(delivery_id, self.now), HandedOver):
             self.effects.point("after agency.guard.begin")
             # One step: the application keeps what it is handed and its mark together, as the guard asks it to.
             self.handed.append(Handed(code, delivery_id))
             await guard.settle({delivery_id: HandedOver(b"")}, self.now)
             self.effects.point("after agency.hand_over")
-        envelope = read_envelope(verified.payload)
-        assert isinstance(envelope, Envelope)
         answer = Answer(delivery=str(delivery_id), outcome=outcome, at=int(self.now.timestamp()))
         receipt = Receipt(from_=code, to=envelope.from_, answers=(answer,))
         token = sign(receipt.to_json(), typ=RECEIPT_TYP, signer=self.keys[code], now_s=int(self.now.timestamp()))
@@ -205,6 +250,16 @@ class World:
         self.broker.publish(addresses.SUBMIT, Submission(token, code, key))
         self.effects.point("after agency.receipt")
         self._state(code, envelope.from_, verified.document_id, envelope)
+
+    async def _fetch(self, code: AgencyCode, document_id: DocumentId, sha256: str) -> None:
+        """A recipient fetches a part before it answers; the hub has it as long as the document names it."""
+        until = int(self.now.timestamp()) + 60
+        grant = Grant(from_=code, act="fetch", part=sha256, document=document_id, until=until)
+        kept = await self.parts().fetch(Granted(grant, code, receives=True))
+        assert kept is not None, "a part of a delivered document is not there"
+        content = b"".join([data async for data in self.parts().read(kept, 0, kept.length)])
+        assert hashlib.sha256(content).hexdigest() == sha256
+        self.effects.point("after agency.fetch")
 
     def close(self) -> None:
         """Let the guards' threads end."""
@@ -236,6 +291,7 @@ class World:
             self.receipts(answers, ledger, self, signer, self.policy, clock).turn,
             Returns(dead, ledger, self.policy, clock).turn,
             Reconcile(ledger, self, signer, self.policy, clock).turn,
+            Replay(Effectful(self.replays, "replays", self.effects), self, self.policy, clock).turn,
         ]
 
     def current(self) -> Directory:
@@ -254,7 +310,8 @@ class World:
         loops = self.loops()
         while True:
             try:
-                count = await self.agencies_submit()
+                count = await self.agencies_upload()
+                count += await self.agencies_submit()
                 for turn in loops:
                     count += await _patiently(turn)
                 count += await self.agencies_receive()
@@ -270,6 +327,23 @@ class World:
                 return
             self.now = max(moment, self.now)
 
+    async def sweep_after(self, time: timedelta) -> None:
+        """Let time pass, and sweep the blob store once from end to end, with deaths and new processes."""
+        self.now += time
+        while True:
+            blobs, register = (
+                Effectful(thing, name, self.effects)
+                for thing, name in ((self.blobs, "blobs"), (self.ledger.parts, "register"))
+            )
+            sweep = Sweep(register, blobs, 7 * 86_400, 86_400, lambda: self.now)
+            try:
+                while await sweep.turn():
+                    pass
+            except ProcessDied:
+                self._restart()
+                continue
+            return
+
     def _restart(self) -> None:
         self.deaths += 1
         self.effects.dead = False
@@ -277,6 +351,7 @@ class World:
         self.effects.die_at = None if again is None else len(self.effects.points) + again
         self.broker.release()
         self.ledger.forget_connections()
+        self.blobs.forget_processes()
 
     def _next_deadline(self) -> datetime | None:
         moments = [
@@ -325,6 +400,8 @@ class World:
         for delivery in documents:
             if delivery.state == "received":
                 assert handed[delivery.recipient, delivery.delivery_id] == 1, "received, but never handed over"
+        for item in (item for replay in self.replays.replays.values() for item in replay.items):
+            assert item.outcome is not None, "an item of a replay has no outcome"
         moves = Counter(event.delivery_id for event in self.ledger.events if event.event == "status.moved")
         passed_on = Counter(
             stated.delivery_id
@@ -332,6 +409,10 @@ class World:
             if delivery_id_of(status_id, stated.status.to) in self.ledger.rows
         )
         assert moves == passed_on, "a status moved something and did not go on once, or the other way round"
+        for accept in self.ledger.documents.values():
+            for part in accept.envelope.parts:
+                content, _ = self.blobs.objects[self.ledger.parts.kept[part.sha256].object_key]
+                assert hashlib.sha256(content).hexdigest() == part.sha256, "a part is not what its document says"
         for code, delivery_id in self.arrived:
             assert delivery_id in self.ledger.rows, f"{code} got a delivery that the ledger does not know"
 
@@ -348,6 +429,10 @@ async def _patiently(turn: Callable[[], Any]) -> int:
         return await turn()
     except Trouble:
         return 1
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content
 
 
 def _returned_delivery(submission: Submission) -> DeliveryId | None:

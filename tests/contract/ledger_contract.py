@@ -8,8 +8,9 @@ from hub.core.delivery import Delivery, Transition
 from hub.core.ladder import Standing
 from hub.core.policy import Pace
 from hub.core.settlement import settle_attempt, settle_expired, settle_overdue, settle_returned
-from hub.core.verdict import Accept, Objection, conflict
-from schemas.identifiers import DeliveryId
+from hub.core.submission import Submission
+from hub.core.verdict import Accept, Objection, Refuse, conflict
+from schemas.identifiers import AgencyCode, DeliveryId
 from schemas.receipt import NOTICE_TYP, RECEIPT_TYP, STATUS_TYP
 from schemas.refusal import Problem
 from tests import builders as a
@@ -124,6 +125,57 @@ class IntakeContract:
         known, other = conflicting()
         await take_over(store, known)
         assert await store.ledger.record([a.decided(other), a.decided(known)], NOW) == [conflict(other)]
+        assert await names(store) == ["document.accepted", "document.duplicate"]
+
+    async def test_document_whose_part_its_sender_has_not_uploaded_is_objected_to_and_not_written(self, store: Store):
+        accept = a.accept(a.envelope(parts=[a.part(name="phụ lục.pdf")]))
+        await store.parts.add(a.kept(), AgencyCode("H26"), NOW)
+        problem = Problem("E503", "/parts/0/sha256", "phụ lục.pdf", "phụ lục.pdf")
+        assert await store.ledger.record([a.decided(accept)], NOW) == [Objection(accept, (problem,))]
+        assert await store.rows() == {}
+        assert await store.events() == []
+
+    async def test_document_that_gives_a_part_another_length_is_objected_to(self, store: Store):
+        await store.parts.add(a.kept(b"12345678"), SENDER, NOW)
+        wrong = a.part(b"12345678").model_copy(update={"length": 9})
+        accept = a.accept(a.envelope(parts=[wrong]))
+        problem = Problem("E505", "/parts/0/length", "8 bytes", "8 byte")
+        assert await store.ledger.record([a.decided(accept)], NOW) == [Objection(accept, (problem,))]
+
+    async def test_every_missing_part_is_named_and_the_rest_of_the_batch_is_taken_over(self, store: Store):
+        await store.parts.add(a.kept(b"there"), SENDER, NOW)
+        lacking = a.accept(a.envelope(parts=[a.part(b"gone"), a.part(b"there"), a.part(b"lost")]))
+        whole = a.accept(a.envelope(parts=[a.part(b"there"), a.part(b"there", "again.pdf")]))
+        objections = await store.ledger.record([a.decided(lacking), a.decided(whole)], NOW)
+        assert [problem.pointer for each in objections for problem in each.problems] == [
+            "/parts/0/sha256",
+            "/parts/2/sha256",
+        ]
+        assert {row.delivery.object_id for row in (await store.rows()).values()} == {whole.document_id}
+
+    async def test_document_refused_for_a_part_is_taken_over_when_it_comes_again_after_the_upload(self, store: Store):
+        accept = a.accept(a.envelope(parts=[a.part()]))
+        [objection] = await store.ledger.record([a.decided(accept)], NOW)
+        submission = Submission(accept.token, SENDER, f"document.{SENDER}")
+        refuse = Refuse(accept.document_id, submission, SENDER, accept.envelope.id, objection.problems)
+        await store.ledger.record([a.decided(refuse)], NOW)
+        await store.parts.add(a.kept(), SENDER, LATER)
+        await take_over(store, accept)
+        assert await names(store) == ["document.refused", "document.accepted"]
+
+    async def test_document_with_a_missing_part_does_not_stand_for_its_id(self, store: Store):
+        content = a.envelope()
+        lacking = a.accept(content.model_copy(update={"parts": (a.part(b"gone"),)}))
+        whole = a.accept(content)
+        objections = await store.ledger.record([a.decided(lacking), a.decided(whole)], NOW)
+        assert [each.accept for each in objections] == [lacking]
+        assert {row.delivery.object_id for row in (await store.rows()).values()} == {whole.document_id}
+
+    async def test_known_document_with_parts_that_comes_again_is_a_duplicate(self, store: Store):
+        await store.parts.add(a.kept(), SENDER, NOW)
+        accept = a.accept(a.envelope(parts=[a.part()]))
+        await take_over(store, accept)
+        await take_over(store, accept)
         assert await names(store) == ["document.accepted", "document.duplicate"]
 
     async def test_document_refers_to_what_its_sender_has_sent(self, store: Store):

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from hub import dispatch, intake, receipts, reconcile, returns
+from hub import dispatch, intake, parts, receipts, reconcile, replay, returns, sweep
 from hub.core.breaker import Breaker
 from hub.core.delivery import Delivery
+from hub.core.replay import ReplayPace
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
 
 
@@ -33,6 +34,10 @@ class Ledger(intake.Ledger, receipts.Ledger, returns.Ledger, reconcile.Ledger, P
     """All that the loops need of the ledger."""
 
 
+class Register(parts.Register, sweep.Register, Protocol):
+    """All that uploads, downloads and the sweep need of the database."""
+
+
 class Store(Protocol):
     """One ledger under test.
 
@@ -45,6 +50,9 @@ class Store(Protocol):
 
     @property
     def ledger(self) -> Ledger: ...
+
+    @property
+    def parts(self) -> Register: ...
 
     @property
     def deliveries(self) -> dispatch.Deliveries: ...
@@ -60,3 +68,12 @@ class Store(Protocol):
 
     async def parked(self) -> int:
         """How many submissions are put aside."""
+
+    @property
+    def replays(self) -> replay.Replays: ...
+
+    async def start_replay(self, pace: ReplayPace, now: datetime) -> int:
+        """Plan and start a replay of all dead deliveries; returns its number."""
+
+    async def outcomes(self, replay_id: int) -> Mapping[DeliveryId, str | None]:
+        """What became of the items of a replay."""

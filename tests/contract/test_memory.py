@@ -1,19 +1,32 @@
 """The contracts on the fakes of the crash sweep; without this no fake would be believed."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 import pytest
 
 from hub.core.breaker import Breaker
+from hub.core.replay import ReplayPace
 from hub.core.submission import Submission
 from schemas.addresses import agency_queue
 from schemas.identifiers import AgencyCode, DeliveryId
-from tests.component.memory import MemoryBroker, MemoryInbox, MemoryLedger, MemoryOutbox
+from tests.component.memory import (
+    MemoryBlobs,
+    MemoryBroker,
+    MemoryInbox,
+    MemoryLedger,
+    MemoryOutbox,
+    MemoryParts,
+    MemoryReplays,
+)
+from tests.contract.blobs_contract import BlobsContract
 from tests.contract.deliveries_contract import DeliveriesContract
 from tests.contract.inbox_contract import MAX_BATCH, InboxContract
 from tests.contract.ledger_contract import LedgerContract
 from tests.contract.outbox_contract import EXCHANGE, OutboxContract
+from tests.contract.parts_contract import PartsContract
 from tests.contract.recipients_contract import RecipientsContract
+from tests.contract.replays_contract import ReplaysContract
 from tests.contract.store import Event, Row
 
 
@@ -23,6 +36,11 @@ class MemoryStore:
     def __init__(self) -> None:
         self.ledger = MemoryLedger(max_batch=250)
         self.deliveries = self.ledger
+        self.replays = MemoryReplays(self.ledger)
+
+    @property
+    def parts(self) -> MemoryParts:
+        return self.ledger.parts
 
     @property
     def max_batch(self) -> int:
@@ -57,6 +75,12 @@ class MemoryStore:
     async def parked(self) -> int:
         return len(self.ledger.parked)
 
+    async def start_replay(self, pace: ReplayPace, now: datetime) -> int:
+        return self.replays.start(pace, now)
+
+    async def outcomes(self, replay_id: int) -> Mapping[DeliveryId, str | None]:
+        return {item.delivery_id: item.outcome for item in self.replays.replays[replay_id].items}
+
 
 @pytest.fixture
 def store() -> MemoryStore:
@@ -69,6 +93,20 @@ class TestLedger(LedgerContract):
 
 class TestDeliveries(DeliveriesContract):
     pass
+
+
+class TestReplays(ReplaysContract):
+    pass
+
+
+class TestParts(PartsContract):
+    pass
+
+
+class TestBlobs(BlobsContract):
+    @pytest.fixture
+    def blobs(self) -> MemoryBlobs:
+        return MemoryBlobs(clock=lambda: datetime.now(UTC))
 
 
 @pytest.fixture

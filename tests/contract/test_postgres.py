@@ -1,19 +1,28 @@
 """The contracts on PostgreSQL."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
 
 import pytest
 
 from hub.core.breaker import Breaker
+from hub.core.replay import ReplayPace
+from hub.core.selection import Selection
+from hub.store import replay_orders
 from hub.store.deliveries import PostgresDeliveries
 from hub.store.entries import DELIVERY_COLUMNS, delivery_of
 from hub.store.ledger import PostgresLedger
+from hub.store.parts import PostgresParts
 from hub.store.pool import Pool, open_pool
 from hub.store.recipients import BREAKER_COLUMNS, breaker_of
+from hub.store.replay import PostgresReplays
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
 from tests.contract.deliveries_contract import DeliveriesContract
 from tests.contract.ledger_contract import LedgerContract
+from tests.contract.parts_contract import PartsContract
 from tests.contract.recipients_contract import RecipientsContract
+from tests.contract.replays_contract import ReplaysContract
 from tests.contract.store import Event, Row
 
 
@@ -25,6 +34,8 @@ class PostgresStore:
         self.max_share = 60
         self.pool = pool
         self.ledger = PostgresLedger(pool)
+        self.replays = PostgresReplays(pool)
+        self.parts = PostgresParts(pool)
 
     @property
     def deliveries(self) -> PostgresDeliveries:
@@ -61,6 +72,22 @@ class PostgresStore:
         async with self.pool.reading() as connection:
             return await connection.fetchval("SELECT count(*) FROM parked")
 
+    async def start_replay(self, pace: ReplayPace, now: datetime) -> int:
+        replay_id = await replay_orders.plan(
+            self.pool,
+            Selection(until=now + timedelta(seconds=1)),
+            rehearse=lambda candidates: [None] * len(candidates),
+            needs_second=lambda _recipients, _size: False,
+            actor="an",
+            now=now + timedelta(seconds=1),
+        )
+        await replay_orders.start(self.pool, replay_id, pace, "đã sửa", actor="an", now=now)
+        return replay_id
+
+    async def outcomes(self, replay_id: int) -> Mapping[DeliveryId, str | None]:
+        items = await replay_orders.items(self.pool, replay_id)
+        return {DeliveryId(UUID(item.letter_id)): item.outcome for item in items}
+
 
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[PostgresStore]:
@@ -76,5 +103,13 @@ class TestDeliveries(DeliveriesContract):
     pass
 
 
+class TestReplays(ReplaysContract):
+    pass
+
+
 class TestRecipients(RecipientsContract):
+    pass
+
+
+class TestParts(PartsContract):
     pass

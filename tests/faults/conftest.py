@@ -19,6 +19,7 @@ from hub.dev.rabbitmq import PrivateRabbitMQ
 from hub.installation import Installation, install
 from schemas.identifiers import DocumentId
 from tests.agencies import COUNTRY, MINISTRY, Agencies, document
+from tests.hub_process import free_port
 from tests.services import Broker
 
 QUEUES_ARE_DURABLE_AFTER_S = 2.0
@@ -32,6 +33,7 @@ async def mortal_broker(own_rabbitmq: PrivateRabbitMQ, database_url: str, tmp_pa
         amqp_url=own_rabbitmq.amqp_url,
         management_url=own_rabbitmq.management_url,
         database_url=database_url,
+        hub_url=f"http://127.0.0.1:{free_port()}",
         folder=tmp_path / "installation",
         country=COUNTRY,
     )
@@ -46,6 +48,7 @@ async def mortal_database(vhost: Broker, own_postgresql: PrivatePostgreSQL, tmp_
         amqp_url=vhost.amqp_url,
         management_url=vhost.management_url,
         database_url=own_postgresql.url,
+        hub_url=f"http://127.0.0.1:{free_port()}",
         folder=tmp_path / "installation",
         country=COUNTRY,
     )

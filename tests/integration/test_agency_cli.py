@@ -8,19 +8,24 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from schemas.addresses import INTAKE, RECEIPTS, SUBMIT, agency_queue
+from schemas.checks.directory import snapshot
+from schemas.directory_file import DirectoryFile
 from schemas.envelope import Envelope, read_envelope
 from schemas.identifiers import delivery_id_of
 from schemas.receipt import RECEIPT_TYP, Answer, Receipt
 from schemas.signing import identity, sign
+from tests.component.memory import MemoryBlobs, MemoryParts
 from tests.keys import agency_keys
+from tests.parts_hub import serving
 from tests.played_hub import PATIENCE_S, Axis, envelope, notice_to, now_s, open_axis, signed, status_to
 from tests.services import Broker
 
@@ -89,6 +94,17 @@ def office(axis: Axis, tmp_path: Path) -> Office:
     return office
 
 
+@asynccontextmanager
+async def parts_of(axis: Axis) -> AsyncIterator[tuple[str, Callable[[], list[bytes]]]]:
+    """Serve the hub's parts to the agencies of the axis; gives where, and a look at what is stored."""
+    now = datetime.now(UTC)
+    directory = DirectoryFile.model_validate_json(axis.directory_file.read_bytes())
+    blobs = MemoryBlobs(clock=lambda: datetime.now(UTC))
+    who_is_who = snapshot(directory, epoch=1, as_of=now)
+    async with serving(blobs, MemoryParts(), who_is_who=who_is_who) as hub:
+        yield hub.url, lambda: [content for content, _ in blobs.objects.values()]
+
+
 async def submitted(axis: Axis) -> Envelope:
     body = (await axis.take(INTAKE)).body
     payload = body.split(b".")[1]
@@ -125,14 +141,26 @@ async def test_send_takes_a_description_and_the_options_overrule_it(axis, office
         f'to = ["{axis.sender}"]\n[doc]\nkind = "Tờ trình"\nsubject = "Cũ"\n[doc.signer]\nname = "Lê Thị B"\n'
     )
 
-    code, _, err = await office.run("send", "document.toml", "--subject", "Mới", "--part", "phụ lục.pdf")
+    async with parts_of(axis) as (hub_url, stored):
+        code, _, err = await office.run(
+            "send", "document.toml", "--subject", "Mới", "--part", "phụ lục.pdf", TRUC_AGENCY_HUB_URL=hub_url
+        )
 
     assert (code, err) == (0, "")
+    assert stored() == [b"%PDF-1.7"]
     sent = await submitted(axis)
     assert (sent.doc.kind, sent.doc.subject, sent.to) == ("Tờ trình", "Mới", (axis.sender,))
     (part,) = sent.parts
     assert (part.name, part.media_type, part.length) == ("phụ lục.pdf", "application/pdf", 8)
     assert part.sha256 == hashlib.sha256(b"%PDF-1.7").hexdigest()
+
+
+async def test_send_with_a_part_needs_to_know_the_hub(axis, office):
+    (office.folder / "a.pdf").write_bytes(b"%PDF-1.7")
+
+    code, out, err = await office.run("send", "--to", axis.sender, "--subject", "…", "--signer", "B", "--part", "a.pdf")
+
+    assert (code, out, "A101" in err, "hub_url" in err) == (3, "", True, True)
 
 
 async def test_send_says_what_is_wrong_with_a_description(axis, office):

@@ -100,7 +100,56 @@ FROM deliveries
 WHERE delivery_id = {_ONE}
 """
 
+_LETTER = "(SELECT letter_id FROM dead_letters WHERE kind = 'delivery')"
+_REPLAY = """
+INSERT INTO replays (purpose, state, selection, size, excluded, needs_second, planned_by, planned_at, changed_by,
+    changed_at, mode, reason, started_by)
+VALUES ('dead-letters', 'done', '{}', 1, 0, false, 'an', now(), 'an', now(), 'all', 'x', 'an')
+"""
+_ITEM = """
+;
+INSERT INTO replay_items (replay_id, letter_id, kind, delivery_id, agency, code, since, position)
+SELECT replay_id, letter_id, 'delivery', delivery_id, agency, code, since, 1
+FROM replays, dead_letters WHERE kind = 'delivery'
+"""
+
 PLANTED = [
+    (
+        "every redirected document has a delivery that was closed for it",
+        """
+        INSERT INTO ledger (at, event, actor, document_id, detail)
+        SELECT now(), 'document.redirected', 'x', document_id, '{"recipients": ["H99"], "instead_of": "x"}'
+        FROM documents LIMIT 1
+        """,
+    ),
+    (
+        "every dead delivery and every submission put aside is a dead letter, and nothing else is",
+        f"DELETE FROM dead_letters WHERE letter_id = {_LETTER}",
+    ),
+    (
+        "every dead delivery and every submission put aside is a dead letter, and nothing else is",
+        "UPDATE dead_letters SET state = 'closed' WHERE kind = 'submission'",
+    ),
+    (
+        "every dead delivery and every submission put aside is a dead letter, and nothing else is",
+        "UPDATE deliveries SET state = 'routed' WHERE state = 'dead'",
+    ),
+    ("every group of dead letters has as many as it says", "UPDATE dead_groups SET open = open + 1"),
+    ("every group of dead letters has as many as it says", "UPDATE dead_groups SET last_seen = '2000-01-01'"),
+    ("every replay has as many items as it says", _REPLAY),
+    ("every item of a replay that has ended has an outcome", _REPLAY + _ITEM),
+    (
+        "every delivery that was replayed is an item of that replay, released once",
+        _REPLAY + _ITEM + "; UPDATE replay_items SET released_at = now(), outcome = 'dead', ended_at = now()",
+    ),
+    (
+        "every delivery that was replayed is an item of that replay, released once",
+        f"""
+        INSERT INTO ledger (at, event, actor, document_id, delivery_id, state, detail)
+        SELECT now(), 'delivery.replayed', 'x', document_id, delivery_id, 'dead', '{{"replay": 7}}'
+        FROM dead_letters WHERE letter_id = {_LETTER}
+        """,
+    ),
     (
         "every accepted document has one event of acceptance, and every such event its document",
         "DELETE FROM ledger WHERE event = 'document.accepted'",
@@ -157,7 +206,7 @@ PLANTED = [
     ),
     (
         "every status has moved its delivery or come too late, once, or was put aside",
-        "DELETE FROM parked WHERE code = 'E411'",
+        "DELETE FROM dead_letters WHERE code = 'E411'; DELETE FROM parked WHERE code = 'E411'",
     ),
     (
         "every status that moved a delivery went on once, and no other did",

@@ -16,6 +16,7 @@ from hub.core.diagnosis import (
 )
 from hub.core.directory_change import diff
 from hub.core.ladder import Standing
+from hub.core.selection import Selection
 from hub.core.settlement import settle_attempt
 from hub.core.working_calendar import WorkingCalendar
 from hub.store.dead_letters import list_dead, show
@@ -147,7 +148,7 @@ async def test_two_documents_with_one_number_are_both_found_the_newest_first(poo
 
 async def test_dead_deliveries_and_parked_submissions_are_listed_together_the_newest_first(pool, accept):
     await PostgresLedger(pool).record([a.decided(a.park())], NOW + DAY)
-    submission, delivery = await list_dead(pool)
+    submission, delivery = await list_dead(pool, Selection())
     assert (submission.kind, submission.code, submission.agency, submission.sender) == (
         "submission",
         "E102",
@@ -161,11 +162,11 @@ async def test_dead_deliveries_and_parked_submissions_are_listed_together_the_ne
 
 async def test_dead_letters_come_in_pages_and_by_agency(pool, accept):
     await PostgresLedger(pool).record([a.decided(a.park())], NOW + DAY)
-    [first] = await list_dead(pool, 1)
-    [second] = await list_dead(pool, 1, before=first.since)
+    [first] = await list_dead(pool, Selection(), 1)
+    [second] = await list_dead(pool, Selection(), 1, before=(first.since, first.id))
     assert [first.kind, second.kind] == ["submission", "delivery"]
-    assert await list_dead(pool, before=second.since) == []
-    assert await list_dead(pool, agency=RECIPIENTS[1]) == [second]
+    assert await list_dead(pool, Selection(), before=(second.since, second.id)) == []
+    assert await list_dead(pool, Selection(agency=RECIPIENTS[1])) == [second]
 
 
 async def test_dead_letter_is_shown_with_its_bytes_and_events(pool, accept):

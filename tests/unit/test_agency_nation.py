@@ -10,6 +10,7 @@ from hub.core.submission import Submission
 from hub.core.verdict import Accept
 from schemas.checks.directory import snapshot
 from schemas.directory_file import DirectoryFile
+from schemas.envelope import Part
 from schemas.identifiers import AgencyCode
 from tests.keys import agency_keys
 
@@ -37,9 +38,15 @@ DIRECTORY = snapshot(
 )
 
 
+FILES = [
+    Part(name=f"Phụ lục {n} - Biểu tổng hợp số liệu.pdf", media_type="application/pdf", sha256=f"{n:064x}", length=2000)
+    for n in range(12)
+]
+
+
 def office(via: AgencyCode | None = None, seed: int = 1) -> DocumentOffice:
     user = via or AgencyCode("H26.01")
-    return DocumentOffice(AgencyCode("H26.01"), via, agency_keys(user).signer, random.Random(seed), BY_TIER, 3)
+    return DocumentOffice(AgencyCode("H26.01"), via, agency_keys(user).signer, random.Random(seed), BY_TIER, 3, FILES)
 
 
 def verdict_on(token: bytes, user: str):

@@ -230,6 +230,30 @@ def test_a_group_covers_who_was_in_it_when_the_document_was_made(write):
     assert view.covers(OTHER, envelope(to=["tier:commune"]), NOW + timedelta(days=5))
 
 
+@pytest.mark.parametrize("to", [(SENDER,), ("H26.09",), (f"children:{PARENT}",)], ids=str)
+def test_the_heir_of_a_merged_agency_is_covered_over_all_mergers(write, to):
+    merged = (
+        agency(PARENT, tier="ministry-province", parent=None),
+        agency("H26.09", state="closed", successors=(SENDER,)),
+        agency(SENDER, state="closed", successors=("H27",)),
+        agency("H27", parent=None),
+        agency(OTHER, parent=None),
+    )
+    view = Trust(write(directory(agencies=merged))).view()
+
+    assert view.covers(AgencyCode("H27"), envelope(to=to), NOW)
+    assert not view.covers(OTHER, envelope(to=to), NOW)
+
+
+def test_heirs_of_each_other_end_somewhere(write):
+    circle = (
+        agency(SENDER, state="closed", successors=(OTHER,)),
+        agency(OTHER, state="closed", successors=(SENDER,)),
+    )
+
+    assert not Trust(write(directory(agencies=circle))).view().covers(OTHER, envelope(to=["H99"]), NOW)
+
+
 def test_a_changed_file_is_read_again(write):
     trust = Trust(write(directory(certificates=())))
     token = signed(envelope().to_json(), SENDER)

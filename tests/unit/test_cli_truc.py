@@ -31,6 +31,16 @@ def truc(*arguments: str, **environment: str):
         ("db", "upgrade"),
         ("dead", "list"),
         ("dead", "show", "x"),
+        ("dead", "groups", "code=E807"),
+        ("dead", "note", "E807@H26", "x"),
+        ("dead", "dismiss", "code=E807", "--reason", "x", "--yes"),
+        ("replay", "plan", "code=E807"),
+        ("replay", "start", "1", "--mode", "one", "--reason", "x"),
+        ("replay", "status"),
+        ("replay", "cancel", "1"),
+        ("replay", "failed", "1"),
+        ("replay", "redirect", "--from", "H26", "--reason", "x"),
+        ("replay", "catch-up", "H26", "--since", "7d", "--reason", "x"),
         ("directory", "show"),
         ("hold",),
         ("hold", "H26", "--reason", "bảo trì"),
@@ -62,6 +72,15 @@ def test_unusable_settings_end_with_3(arguments):
         ("trace", "x", "--lang", "fr"),
         ("run", "fly"),
         ("dead", "list", "--limit", "0"),
+        ("dead", "list", "colour=red"),
+        ("dead", "dismiss", "--reason", "x", "--yes"),
+        ("dead", "dismiss", "code=E807", "--reason", " ", "--yes"),
+        ("replay", "start", "1", "--mode", "one"),
+        ("replay", "start", "1", "--mode", "rate", "--rate", "fast", "--reason", "x"),
+        ("replay", "start", "1", "--mode", "all", "--rate", "60/min", "--reason", "x"),
+        ("replay", "redirect", "--reason", "x"),
+        ("replay", "redirect", "x", "--reason", "x"),
+        ("replay", "catch-up", "H26", "--since", "yesterday", "--reason", "x"),
         ("stats", "show", "--from", "2026-02-01", "--to", "2026-01-01"),
     ],
 )
@@ -114,18 +133,23 @@ def test_list_of_what_needs_a_person_has_the_ids_that_show_takes(monkeypatch):
         kind="submission",
         id="ab" * 32,
         code="E301",
+        side="sender",
         reason="",
         agency=AgencyCode("H26"),
         sender=None,
+        tier=None,
         document_id=DocumentId("cd" * 32),
         attempts=0,
         since=datetime(2026, 11, 23, 3, 0, tzinfo=UTC),
+        times=1,
+        state="open",
+        assignee=None,
     )
 
-    async def letters(_agency, _limit):
+    async def letters(_pool, _selection, _limit):
         return [letter]
 
-    monkeypatch.setattr("hub.cli.dead._list", letters)
+    monkeypatch.setattr("hub.store.dead_letters.list_dead", letters)
 
     shown = truc("dead", "list").stdout.splitlines()
 

@@ -24,7 +24,6 @@ from pamqp.header import ContentHeader
 
 from hub.broker.channel import Channel as PublishingChannel
 from hub.broker.channel import Outcome
-from hub.broker.frames import publish_frames
 from hub.broker.outbox import handover_of
 from hub.core.delivery import Delivery, Posting
 from schemas.envelope import ENVELOPE_TYP
@@ -287,32 +286,6 @@ async def test_more_than_one_write_of_bodies_keeps_its_order(broker: ScriptedBro
     assert b"".join(item.value for item in broker.sent if isinstance(item, ContentBody)) == b"".join(
         item.body for item in large
     )
-
-
-@pytest.mark.parametrize("user", ["truc-hub", None])
-@pytest.mark.parametrize("size", [0, 5, 131_064, 131_065, 300_000])
-def test_a_publish_is_written_as_the_library_writes_it(user: str | None, size: int) -> None:
-    body = b"x" * size
-    properties = Basic.Properties(
-        delivery_mode=2, correlation_id="c", message_id="m", message_type=ENVELOPE_TYP, user_id=user
-    )
-    frames = [
-        Basic.Publish(exchange="truc.tier.commune", routing_key="Đ", mandatory=True),
-        ContentHeader(body_size=size, properties=properties),
-        *(ContentBody(body[start : start + 131_064]) for start in range(0, size, 131_064)),
-    ]
-
-    assert publish_frames(
-        3,
-        exchange="truc.tier.commune",
-        routing_key="Đ",
-        body=body,
-        message_id="m",
-        correlation_id="c",
-        message_type=ENVELOPE_TYP,
-        user_id=user,
-        max_body_bytes=131_064,
-    ) == b"".join(wire.marshal(frame, 3) for frame in frames)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -22,9 +22,13 @@ MODELS = {"document": Envelope, "receipt": Receipt, "status": Status, "notice": 
 SCHEMA_NAMES = {name: "envelope" if name == "document" else name for name in (*MODELS, "directory")}
 
 _JOURNEY = "journeys/test_codes_of_the_running_hub.py"
+_API = "integration/test_parts_api.py"
 ONLY_THE_RUNNING_HUB = {
     **dict.fromkeys(["E409", "E410", "E411", "E603", "N604", "E903"], _JOURNEY),
     **dict.fromkeys([f"E80{number}" for number in range(1, 10)], _JOURNEY),
+    "E810": "journeys/test_replay.py",
+    **dict.fromkeys(["E420", "E421", "E504", "E520", "E521", "E522", "E605", "E904", "E905"], _API),
+    **dict.fromkeys(["E503", "E505"], "journeys/test_parts_travel.py"),
     **dict.fromkeys(["E811", "E812", "E813", "N605"], "journeys/test_recipients_that_are_down.py"),
     "E901": "integration/test_agency_cli.py",
     "E902": "unit/core/test_decide_steps.py",

@@ -5,7 +5,7 @@ from sqlalchemy import Connection
 from hub.store.migrations.runner import run_file
 
 revision = "0003_statuses"
-down_revision = "0001_ledger"
+down_revision = "0002_parts"
 
 
 def upgrade(connection: Connection) -> None:

@@ -1,11 +1,11 @@
-"""Recipients that are held, fair claims, and warnings before the end of a lifetime."""
+"""Indexes that say since when an agency is silent."""
 
 from sqlalchemy import Connection
 
 from hub.store.migrations.runner import run_file
 
-revision = "0005_breaker"
-down_revision = "0003_statuses"
+revision = "0005_silence"
+down_revision = "0004_replay"
 
 
 def upgrade(connection: Connection) -> None:

@@ -38,5 +38,20 @@ DROP INDEX deliveries_by_end_of_life;
 CREATE INDEX deliveries_by_end_of_life ON deliveries (coalesce(warn_at, expires_at))
     WHERE state IN ('pending', 'held') OR receipt_due_at IS NOT NULL;
 
+-- What waits for an agency, held or not; when it was last heard of stands in `recipients` from now on.
+DROP INDEX deliveries_waiting, documents_by_sender;
+CREATE INDEX deliveries_waiting ON deliveries (recipient, created_at)
+    WHERE typ = 'truc.document.v1' AND state IN ('pending', 'routed', 'held');
+INSERT INTO recipients (recipient, seen_at)
+SELECT agency, max(at)
+FROM (
+    SELECT sender AS agency, max(accepted_at) AS at FROM documents GROUP BY sender
+    UNION ALL
+    SELECT recipient, max(received_at) FROM receipts GROUP BY recipient
+    UNION ALL
+    SELECT agency, max(arrived_at) FROM statuses GROUP BY agency
+) AS seen
+GROUP BY agency;
+
 GRANT SELECT, INSERT, UPDATE ON recipients TO truc_hub;
 GRANT UPDATE (warn_at) ON deliveries TO truc_hub;

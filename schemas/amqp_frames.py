@@ -15,7 +15,9 @@ _FRAME: Final = struct.Struct(">BHI")
 _BASIC_PUBLISH: Final = struct.pack(">HHH", 60, 40, 0)
 _MANDATORY: Final = b"\x01"
 _CONTENT: Final = struct.Struct(">HHQH")
-_DELIVERY_MODE, _CORRELATION_ID, _MESSAGE_ID, _TYPE, _USER_ID = (1 << bit for bit in (12, 10, 7, 5, 4))
+_CONTENT_TYPE, _DELIVERY_MODE, _CORRELATION_ID, _MESSAGE_ID, _TYPE, _USER_ID = (
+    1 << bit for bit in (15, 12, 10, 7, 5, 4)
+)
 _PERSISTENT: Final = b"\x02"
 _MAX_SHORT_STRING: Final = 255
 
@@ -28,9 +30,10 @@ def publish_frames(
     body: bytes,
     message_id: str,
     correlation_id: str,
-    message_type: str,
     user_id: str | None,
     max_body_bytes: int,
+    content_type: str | None = None,
+    message_type: str | None = None,
 ) -> bytes:
     """Write a persistent, mandatory publish.
 
@@ -41,19 +44,26 @@ def publish_frames(
         body: The message.
         message_id: Its own id.
         correlation_id: Identity of what it carries.
-        message_type: Type of what it carries.
         user_id: The connection's user; absent when a certificate tells the broker.
         max_body_bytes: Most bytes of one content body.
+        content_type: Media type of the message.
+        message_type: Type of what it carries.
 
     Raises:
         ValueError: When a text is longer than AMQP can carry.
     """
     method = _BASIC_PUBLISH + _short(exchange) + _short(routing_key) + _MANDATORY
-    flags = _DELIVERY_MODE | _CORRELATION_ID | _MESSAGE_ID | _TYPE
-    properties = _PERSISTENT + _short(correlation_id) + _short(message_id) + _short(message_type)
-    if user_id is not None:
-        flags |= _USER_ID
-        properties += _short(user_id)
+    # In the order of their flags, the highest first.
+    given = (
+        (_CONTENT_TYPE, content_type and _short(content_type)),
+        (_DELIVERY_MODE, _PERSISTENT),
+        (_CORRELATION_ID, _short(correlation_id)),
+        (_MESSAGE_ID, _short(message_id)),
+        (_TYPE, message_type and _short(message_type)),
+        (_USER_ID, user_id and _short(user_id)),
+    )
+    flags = sum(flag for flag, value in given if value)
+    properties = b"".join(value for _, value in given if value)
     header = _CONTENT.pack(60, 0, len(body), flags) + properties
     pieces = [_frame(_METHOD, channel, method), _frame(_HEADER, channel, header)]
     pieces += [

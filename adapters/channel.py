@@ -1,0 +1,141 @@
+"""A channel for the traffic of one agency: no task, no timeout and no drain for each message.
+
+The library makes all of these, and they cost an agency more than signing does. What the broker says is told apart all
+the same: confirms come singly or for all up to a number, and a returned message is known by its `message_id`. When the
+channel or the connection ends, everything undecided ends with the library's own error.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count, takewhile
+from typing import Any, Literal
+from uuid import uuid4
+
+import aio_pika.abc
+import aiormq
+import aiormq.channel
+from aiormq.abc import ChannelFrame, ConfirmationFrameType, DeliveredMessage
+from aiormq.exceptions import ChannelInvalidStateError
+from pamqp.commands import Basic
+from pamqp.header import ContentHeader
+
+from schemas.amqp_frames import publish_frames
+
+Said = Literal["taken", "returned", "not-taken"]
+"""What the broker said about a publish."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message as it came.
+
+    Attributes:
+        body: The bytes.
+        routing_key: Under which it came.
+        redelivered: Whether the broker handed it out before.
+        channel: Where it can be settled.
+        number: By what the channel knows it.
+    """
+
+    body: bytes
+    routing_key: str
+    redelivered: bool
+    channel: "Channel"
+    number: int
+
+
+class Channel(aiormq.channel.Channel):
+    """A channel of one connection; see `open_channel`."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._awaited: dict[int, tuple[asyncio.Future[Said], str]] = {}  # by number, ascending
+        self._numbers: dict[str, int] = {}  # by message id
+        self._arrive: Callable[[Message], None] = lambda _: None
+
+    async def send(
+        self, body: bytes, *, exchange: str, routing_key: str, correlation_id: str, user: str
+    ) -> asyncio.Future[Said]:
+        """Publish a message; returns what will be done when the broker has spoken about it.
+
+        Raises:
+            ChannelInvalidStateError: When the channel is closed.
+            ValueError: When a text is longer than AMQP can carry.
+        """
+        message_id = uuid4().hex  # fresh: a returned message is told apart by it
+        frames = publish_frames(
+            self.number,
+            exchange=exchange,
+            routing_key=routing_key,
+            body=body,
+            message_id=message_id,
+            correlation_id=correlation_id,
+            user_id=user,
+            max_body_bytes=self.max_content_size,
+            content_type="application/jose",
+        )
+        if self.is_closed or self._close_exception is not None:
+            raise ChannelInvalidStateError(f"{self!r} closed")
+        await self.write_queue.put(ChannelFrame(frames, should_close=False))
+        # Nothing is awaited between the frames and their number, which the broker counts as they arrive.
+        self.delivery_tag += 1
+        said: asyncio.Future[Said] = self.create_future()
+        self._awaited[self.delivery_tag] = said, message_id
+        self._numbers[message_id] = self.delivery_tag
+        return said
+
+    async def consume(self, queue: str, arrive: Callable[[Message], None]) -> None:
+        """Have everything that arrives from a queue set down at once, in order."""
+        self._arrive = arrive
+        await self.basic_consume(queue, _never_called)
+
+    async def flush(self) -> None:
+        """Return when everything that was sent so far has left."""
+        drained = self.create_future()
+        await self.write_queue.put(ChannelFrame(b"", should_close=False, drain_future=drained))
+        await drained
+
+    async def _on_confirm_frame(self, frame: ConfirmationFrameType) -> None:
+        outcome: Said = "taken" if isinstance(frame, Basic.Ack) else "not-taken"
+        number = frame.delivery_tag or 0
+        several = getattr(frame, "multiple", False)
+        for each in list(takewhile(lambda one: one <= number, self._awaited)) if several else [number]:
+            said, message_id = self._awaited.pop(each, (None, ""))
+            self._numbers.pop(message_id, None)
+            if said is not None and not said.done():
+                said.set_result(outcome)
+
+    async def _on_return_frame(self, frame: Basic.Return) -> None:
+        message = await self._read(frame)
+        number = self._numbers.get(message.header.properties.message_id or "", 0)
+        said, _ = self._awaited.get(number, (None, ""))
+        if said is not None and not said.done():
+            said.set_result("returned")
+
+    async def _on_deliver_frame(self, frame: Basic.Deliver) -> None:
+        message = await self._read(frame)
+        assert frame.delivery_tag is not None
+        self._arrive(Message(message.body, frame.routing_key or "", bool(frame.redelivered), self, frame.delivery_tag))
+
+    async def _read(self, frame: Basic.Return | Basic.Deliver) -> DeliveredMessage:
+        header = await self._get_frame()
+        if not isinstance(header, ContentHeader):
+            raise ChannelInvalidStateError(f"{header!r} where a content header belongs")
+        return await self._read_content(frame, header)
+
+
+async def open_channel(connection: aio_pika.abc.AbstractConnection, *, confirms: bool) -> Channel:
+    """Open a channel on a connection; raises the library's errors."""
+    assert connection.transport is not None
+    transport = connection.transport.connection
+    assert isinstance(transport, aiormq.Connection)
+    number = next(number for number in count(1) if number not in transport.channels)
+    channel = Channel(transport, number, publisher_confirms=confirms)
+    transport.channels[number] = channel
+    await channel.open()
+    return channel
+
+
+async def _never_called(_: DeliveredMessage) -> None:
+    """Stand where the library wants a callback; arrivals go past it."""
