@@ -189,8 +189,9 @@ async def test_receipts_come_twice_late_and_for_others(
 async def test_the_broker_restarts_while_documents_are_held_and_drained(
     own_rabbitmq: PrivateRabbitMQ, mortal_broker: Installation, mortal_agencies: Agencies, tmp_path: Path
 ) -> None:
-    mortal_agencies.failing[PROVINCE] = 4
-    async with running(mortal_broker, tmp_path / "hub.log", confirm_timeout_s=4, drain_at_first=2) as hub:
+    mortal_agencies.failing[PROVINCE] = 8
+    settings = {"confirm_timeout_s": 4, "drain_at_first": 2, "max_probe_delay_s": 2}
+    async with running(mortal_broker, tmp_path / "hub.log", **settings) as hub:
         traffic = Traffic(mortal_agencies, [])
 
         async def kill_and_restart() -> None:
