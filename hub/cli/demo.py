@@ -210,21 +210,37 @@ def _run_agencies(program: str, config: Mapping[str, Any], folder: Path) -> dict
     file = folder / f"{program}.json"
     file.touch(mode=0o600)
     file.write_text(json.dumps(config))
-    process = subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, "-m", f"adapters.{program}", "--config", str(file)],
-        stdout=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        cwd=_root(),
-        start_new_session=True,
-    )
+    process = None
     try:
+        with _interrupts_held():  # a Ctrl-C within Popen would leave a process behind that nobody knows
+            process = subprocess.Popen(  # noqa: S603 - our own program
+                [sys.executable, "-m", f"adapters.{program}", "--config", str(file)],
+                stdout=subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
+                cwd=_root(),
+                start_new_session=True,
+            )
         output, _ = process.communicate()
     finally:
-        _end(process)
+        if process is not None:
+            _end(process)
     lines = output.decode().splitlines()
     if not lines:
         raise DevError(f"The simulated agencies ({program}) ended without a summary.")
     return dict(json.loads(lines[-1]))
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let a Ctrl-C wait until the end of the block."""
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held and before is not signal.SIG_IGN:
+        raise KeyboardInterrupt
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -82,7 +82,7 @@ def test_make_demo_ends_well_and_leaves_nothing(folder: Path, environment: dict[
     for way in ("Thư mục", "Cổng REST", "Python"):
         assert re.search(rf"{way} .*/CV-VP .*đã nhận .*01, 03", done.stdout), way
     assert re.search(r"thu hồi .*đã nhận .*16", done.stdout)
-    assert len(re.findall(r"đã nhận │ 15 ", done.stdout)) == 3
+    assert len(re.findall(r"đã nhận +│ 15 ", done.stdout)) == 3
     assert "chưa có" not in done.stdout
     assert left_running(folder) == []
     assert left_behind(folder) == []
