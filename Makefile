@@ -6,7 +6,7 @@ BOOTSTRAP := sh hub/dev/bootstrap.sh
 ENVIRONMENT := .venv/.complete
 ARGS ?=
 
-.PHONY: help setup demo bench bench-quick bench-loops bench-dead bench-parts bench-folder test run check format clean
+.PHONY: help setup demo bench bench-quick bench-backlog bench-loops bench-dead bench-parts bench-folder test run check format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -23,6 +23,9 @@ bench: setup ## Send the traffic of seven months of 2019 through the whole path;
 
 bench-quick: setup ## The figures for every day, compared with the shovel and naive forwarders, within a minute
 	@$(BIN)/python -m tests.bench.quick
+
+bench-backlog: setup ## What 50 agencies notice while another one's backlog of 100,000 is held and comes back
+	@$(BIN)/python -m tests.bench.backlog $(ARGS)
 
 bench-loops: setup ## Each loop of the hub by itself: items a second, CPU of each by process
 	@$(BIN)/python -m tests.bench.loop_by_loop $(ARGS)

@@ -47,15 +47,20 @@ class Complaints:
             log.warning("folder.waiting %s / %s / %s", error, error.vi, error.code.fix_vi)
 
 
-async def run(settings: AgencySettings, *, once: bool = False) -> None:
+async def run(settings: AgencySettings, *, once: bool = False, expired_too: bool = False) -> None:
     """Carry packets until SIGTERM or Ctrl-C; or once what waits on either side.
+
+    Args:
+        settings: Of the agency or platform.
+        once: Whether to end when nothing waits any more.
+        expired_too: Whether to take documents whose lifetime is over.
 
     Raises:
         Unusable: When something of our own cannot be used.
         BrokerError: When the broker does not let us in, or has no queue for us; with `once`, for any trouble.
     """
     async with AsyncExitStack() as stack:
-        outgoing, incoming = await _open(settings, stack)
+        outgoing, incoming = await _open(settings, stack, expired_too=expired_too)
         if once:
             await _once(outgoing, incoming)
             return
@@ -68,7 +73,7 @@ async def run(settings: AgencySettings, *, once: bool = False) -> None:
         await _until_told(work)
 
 
-async def _open(settings: AgencySettings, stack: AsyncExitStack) -> tuple[Outgoing, Incoming]:
+async def _open(settings: AgencySettings, stack: AsyncExitStack, *, expired_too: bool) -> tuple[Outgoing, Incoming]:
     if settings.folder is None:
         raise Unusable("not set", "chưa đặt", place="folder")
     if settings.hub_url is None:
@@ -80,7 +85,7 @@ async def _open(settings: AgencySettings, stack: AsyncExitStack) -> tuple[Outgoi
     journal = stack.enter_context(Journal(settings.folder_journal_file))  # its lock keeps a second adapter out
     places.open()
     await guard.forget(datetime.now(UTC) - timedelta(days=settings.guard_days))
-    client = await stack.enter_async_context(client_of(settings, guard))
+    client = await stack.enter_async_context(client_of(settings, guard, expired_too=expired_too))
     code = AgencyCode(settings.code)
     outgoing = Outgoing(
         client=client,

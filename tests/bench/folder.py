@@ -9,7 +9,9 @@ last packet lies in inbox; its status 01 and its receipt follow at once. The las
 import argparse
 import asyncio
 import json
+import os
 import random
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -52,6 +54,13 @@ async def until(folder: FolderProcess, place: str, documents: int) -> None:
     await eventually(lambda: count(folder, place) >= documents, PATIENCE_S, folder.log, pause_s=0.02)
 
 
+def cpu_s(process: "subprocess.Popen[bytes] | None") -> float:
+    """How long a process has had a core so far."""
+    assert process is not None
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def fill(folder: FolderProcess, first: int, documents: int, pdf_kib: int) -> None:
     for number in range(first, first + documents):
         folder.put(f"{number}.edxml", written(number, pdf_kib))
@@ -69,12 +78,14 @@ async def measure(documents: int, pdf_kib: int, servers: Servers, home: Path) ->
     hub = HubProcess(installation, home / "hub.log", at_hub_url=True).start()
     try:
         await hub.ready()
-        return await through(documents, pdf_kib, installation, home)
+        return await through(documents, pdf_kib, hub, installation, home)
     finally:
         hub.end()
 
 
-async def through(documents: int, pdf_kib: int, installation: Installation, home: Path) -> dict[str, Any]:
+async def through(
+    documents: int, pdf_kib: int, hub: HubProcess, installation: Installation, home: Path
+) -> dict[str, Any]:
     """Send documents one way: first each end by itself, then as many again with both at work."""
     sender = FolderProcess(installation, MINISTRY, home / "ministry")
     recipient = FolderProcess(installation, PROVINCE, home / "province")
@@ -89,13 +100,13 @@ async def through(documents: int, pdf_kib: int, installation: Installation, home
         sender.stop()
 
         sender.start()
-        began = time.monotonic()
+        began, hub_began_s = time.monotonic(), cpu_s(hub.process)
         await until(sender, "sent", documents + 1)
-        out_s = time.monotonic() - began
+        out_s, out_cpu_s, hub_cpu_s = time.monotonic() - began, cpu_s(sender.process), cpu_s(hub.process) - hub_began_s
         recipient.start()
         began = time.monotonic()
         await until(recipient, "inbox", documents + 1)
-        in_s = time.monotonic() - began
+        in_s, in_cpu_s = time.monotonic() - began, cpu_s(recipient.process)
 
         packed = [(f"{number}.edxml", written(number, pdf_kib)) for number in range(documents + 2, 2 * documents + 2)]
         began = time.monotonic()
@@ -113,6 +124,9 @@ async def through(documents: int, pdf_kib: int, installation: Installation, home
         "in_per_s": round(documents / in_s, 1),
         "outbox_to_inbox_per_s": round(documents / both_s, 1),
         "answered_after_s": round(time.monotonic() - began, 1),
+        "out_cpu_ms": round(out_cpu_s / documents * 1000, 1),
+        "in_cpu_ms": round(in_cpu_s / documents * 1000, 1),
+        "hub_cpu_ms_while_out": round(hub_cpu_s / documents * 1000, 1),
         "sender_mib": round(memory[0], 1),
         "recipient_mib": round(memory[1], 1),
     }
