@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,12 +20,18 @@ import typer
 from hub.cli.output import STATE_VI, TIERS_VI, Exit, fail, print_json, reporting, say
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from hub.installation import Installation
     from hub.store.audit import AuditReport
     from hub.store.statistics import Exchange
 
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 30.0
+
+_WAYS_VI = {"folder": "Thư mục", "rest": "Cổng REST", "client": "Python"}
+_RECEIPTS_VI = {"received": "đã nhận", "failed": "tạm thời không nhận được", "refused": "từ chối"}
+_STATUSES_VI = {"01": "đã đến", "03": "đã vào sổ", "15": "đồng ý thu hồi", "16": "từ chối thu hồi"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,7 @@ class Outcome:
         exchange: Documents and deliveries, from the ledger.
         report: The audit.
         nation: What the agencies themselves say.
+        showcase: What came back for one document of each way of sending, and for the recall of one.
         seconds: Time from the first document to the last receipt.
     """
 
@@ -44,6 +51,7 @@ class Outcome:
     exchange: "Exchange"
     report: "AuditReport"
     nation: Mapping[str, Any]
+    showcase: Mapping[str, Any]
     seconds: float
 
 
@@ -73,13 +81,18 @@ def demo(
         ending.enter_context(_hub(installation, folder, port))
         config = _nation(installation, folder, documents, wrong, seed)
         say(f"{len(config['agencies'])} đơn vị gửi văn bản cho nhau, mỗi đơn vị {documents} văn bản …")
-        nation = _run_nation(config, folder)
-        outcome = asyncio.run(_look(installation, config, nation))
+        nation = _run_agencies("nation", config, folder)
+        say(
+            "Ba đơn vị gửi gói edXML có tệp PDF qua thư mục, qua cổng REST và bằng chương trình Python; một văn bản bị thu hồi …"
+        )
+        showcase = _run_agencies("showcase", _showcase(installation, folder), folder)
+        outcome = asyncio.run(_look(installation, config, nation, showcase))
     if as_json:
         print_json(_as_json(outcome, time.monotonic() - began))
     else:
         _show(outcome, time.monotonic() - began)
-    if not outcome.report.holds or nation["unanswered"] or nation["unexpected"] or nation["handed_over_twice"]:
+    nation_went_well = not (nation["unanswered"] or nation["unexpected"] or nation["handed_over_twice"])
+    if not (outcome.report.holds and nation_went_well and showcase["complete"]):
         raise fail(Exit.NEGATIVE, "the demo did not go as it should; the summary says what is missing")
 
 
@@ -167,37 +180,83 @@ def _nation(installation: "Installation", folder: Path, documents: int, wrong: f
     }
 
 
-def _run_nation(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Run the agencies in a process of their own, as real agencies would be, and read what they say at the end."""
+def _showcase(installation: "Installation", folder: Path) -> dict[str, Any]:
+    """Choose who shows the ways of sending: each endpoint plays one part, since only one may take from its queue."""
+    work = folder / "showcase"
+    work.mkdir()
+    agencies = sorted(installation.directory.agencies.values(), key=lambda item: item.code)
+    connected = [each for each in agencies if each.state == "open" and each.endpoint is not None]
+    by_tier: dict[str, list[str]] = {tier: [] for tier in TIERS_VI}
+    for agency in connected:
+        if agency.endpoint == agency.code:
+            by_tier[agency.tier].append(agency.code)
+    carried = next(each for each in connected if each.endpoint != each.code)
+    return {
+        "agencies": str((installation.environment_file.parent / "agencies").absolute()),
+        "work": str(work.absolute()),
+        "folder_sender": by_tier["ministry-province"][0],
+        "platform": carried.endpoint,
+        "rest_sender": carried.code,
+        "client_sender": by_tier["commune"][0],
+        "recipients": [codes[-1] for codes in by_tier.values()],
+        "timeout_s": 60,
+    }
+
+
+def _run_agencies(program: str, config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Run agencies in a process of their own, as real agencies would be, and read what they say at the end."""
     from hub.dev.processes import DevError
 
-    file = folder / "nation.json"
+    file = folder / f"{program}.json"
     file.touch(mode=0o600)
     file.write_text(json.dumps(config))
-    process = subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, "-m", "adapters.nation", "--config", str(file)],
-        stdout=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        cwd=_root(),
-        start_new_session=True,
-    )
+    process = None
     try:
+        with _interrupts_held():  # a Ctrl-C within Popen would leave a process behind that nobody knows
+            process = subprocess.Popen(  # noqa: S603 - our own program
+                [sys.executable, "-m", f"adapters.{program}", "--config", str(file)],
+                stdout=subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
+                cwd=_root(),
+                start_new_session=True,
+            )
         output, _ = process.communicate()
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(_STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        if process is not None:
+            _end(process)
     lines = output.decode().splitlines()
     if not lines:
-        raise DevError("The simulated agencies ended without a summary.")
+        raise DevError(f"The simulated agencies ({program}) ended without a summary.")
     return dict(json.loads(lines[-1]))
 
 
-async def _look(installation: "Installation", config: Mapping[str, Any], nation: Mapping[str, Any]) -> Outcome:
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let a Ctrl-C wait until the end of the block."""
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held and before is not signal.SIG_IGN:
+        raise KeyboardInterrupt
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process in order, and whatever it has started and could not end itself."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_TIMEOUT_S)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # its session; nobody is left there as a rule
+    process.wait()
+
+
+async def _look(
+    installation: "Installation", config: Mapping[str, Any], nation: Mapping[str, Any], showcase: Mapping[str, Any]
+) -> Outcome:
     from hub.store.audit import audit
     from hub.store.pool import open_pool
     from hub.store.statistics import exchange
@@ -209,7 +268,7 @@ async def _look(installation: "Installation", config: Mapping[str, Any], nation:
     async with open_pool(installation.settings["database_url"]) as pool:
         figures = await exchange(pool, datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC))
         report = await audit(pool, identities=None)
-    return Outcome(agencies, figures, report, nation, nation["duration_s"])
+    return Outcome(agencies, figures, report, nation, showcase, nation["duration_s"])
 
 
 def _as_json(outcome: Outcome, total_s: float) -> dict[str, Any]:
@@ -224,9 +283,10 @@ def _as_json(outcome: Outcome, total_s: float) -> dict[str, Any]:
         "parked": dict(figures.parked),
         "audit": outcome.report.holds,
         "nation": dict(outcome.nation),
+        "showcase": dict(outcome.showcase),
         "exchange_s": outcome.seconds,
-        "documents_per_s": round(sum(figures.sent.values()) / outcome.seconds, 1),
-        "deliveries_per_s": round(outcome.report.owed / outcome.seconds, 1),
+        "documents_per_s": round(outcome.nation["sent"] / outcome.seconds, 1),
+        "deliveries_per_s": round(outcome.nation["receipts"].get("received", 0) / outcome.seconds, 1),
         "total_s": round(total_s, 1),
     }
 
@@ -265,6 +325,9 @@ def _show(outcome: Outcome, total_s: float) -> None:
         console.print()
         console.print(refusals)
 
+    console.print()
+    console.print(_showcase_table(outcome.showcase))
+
     latency = outcome.nation["latency_ms"].get("receipt")
     if latency:
         console.print(
@@ -274,6 +337,36 @@ def _show(outcome: Outcome, total_s: float) -> None:
     console.print(f"Trao đổi trong {outcome.seconds:.1f} giây; cả buổi chạy thử {total_s:.0f} giây.")
     holds = outcome.report.holds
     console.print("[green]Sổ cái khớp: không mất, không trùng.[/green]" if holds else "[red]Sổ cái KHÔNG khớp.[/red]")
+
+
+def _showcase_table(showcase: Mapping[str, Any]) -> "Table":
+    from rich.table import Table
+
+    table = Table(
+        "Gửi bằng",
+        "Văn bản",
+        "Bên gửi",
+        "Bên nhận",
+        "Biên nhận",
+        "Trạng thái",
+        title="Gói edXML có tệp PDF, ba cách gửi, một văn bản bị thu hồi",
+        title_justify="left",
+        caption="Trạng thái: " + ", ".join(f"{code} {name}" for code, name in _STATUSES_VI.items()),
+        caption_justify="left",
+    )
+    for document in showcase["documents"]:
+        recalled = document["recalls"]
+        heading = (
+            _WAYS_VI[document["way"]],
+            document["number"] if recalled is None else f"{document['number']}, thu hồi {recalled}",
+            document["sender"],
+        )
+        for recipient, answered in document["recipients"].items():
+            receipt = _RECEIPTS_VI.get(answered["receipt"], "[red]chưa có[/red]")
+            table.add_row(*heading, recipient, receipt, ", ".join(answered["statuses"]) or "[red]chưa có[/red]")
+            heading = ("", "", "")
+        table.add_section()
+    return table
 
 
 def _root() -> str:

@@ -79,11 +79,18 @@ def test_make_demo_ends_well_and_leaves_nothing(folder: Path, environment: dict[
     assert "Văn bản theo cấp" in done.stdout
     assert "Sổ cái khớp" in done.stdout
     assert re.search(r"E404", done.stdout)
+    for way in ("Thư mục", "Cổng REST", "Python"):
+        assert re.search(rf"{way} .*/CV-VP .*đã nhận .*01, 03", done.stdout), way
+    assert re.search(r"thu hồi .*đã nhận .*16", done.stdout)
+    assert len(re.findall(r"đã nhận +│ 15 ", done.stdout)) == 3
+    assert "chưa có" not in done.stdout
     assert left_running(folder) == []
     assert left_behind(folder) == []
 
 
-@pytest.mark.parametrize("phase", ["Khởi động RabbitMQ", "Tạo sổ cái", "Khởi động trục", "gửi văn bản cho nhau"])
+@pytest.mark.parametrize(
+    "phase", ["Khởi động RabbitMQ", "Tạo sổ cái", "Khởi động trục", "gửi văn bản cho nhau", "gửi gói edXML"]
+)
 async def test_ctrl_c_in_any_phase_of_the_demo_cleans_up(folder: Path, environment: dict[str, str], phase: str) -> None:
     process = subprocess.Popen(  # noqa: ASYNC220 - nothing else waits for this loop
         make("demo"),
