@@ -197,8 +197,8 @@ class Settings(BaseSettings):
         ge=1,
         description="Documents let go at first when the recipient is back; doubles when they came through.",
     )
-    drain_at_most: int = Field(default=100, ge=1, le=1000, description="Upper bound of that number.")
-    drain_pause_s: float = Field(default=1.0, gt=0, description="Pause between two such turns.")
+    drain_at_most: int = Field(default=50, ge=1, le=1000, description="Upper bound of that number.")
+    drain_pause_s: float = Field(default=0.5, gt=0, description="Pause between two such turns.")
 
     queue_max_messages: int = Field(default=100_000, ge=1, description="Length of an agency's queue.")
     queue_max_bytes: int = Field(default=1024**3, ge=1, description="Size of an agency's queue.")

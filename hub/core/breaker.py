@@ -84,9 +84,14 @@ class Breaker:
         return self.seen_at or self.failing_since
 
     @property
+    def is_held_back(self) -> bool:
+        """Whether its deliveries are held, or go out a few at a time."""
+        return self.phase != "closed" or self.suspended or self.held_by is not None
+
+    @property
     def is_well(self) -> bool:
         """Whether nothing is known against it, nothing held for it."""
-        return self.phase == "closed" and not self.failures and not self.suspended and self.held_by is None
+        return not self.failures and not self.is_held_back
 
 
 Noticed = Literal["seen", "answered", "failed", "overdue", "ended", "held", "suspended"]

@@ -47,8 +47,8 @@ class BreakerPolicy:
     max_probe_delay_s: float = 3600.0
     probe_patience_s: float = 86_400.0
     drain_at_first: int = 10
-    drain_at_most: int = 100
-    drain_pause_s: float = 1.0
+    drain_at_most: int = 50
+    drain_pause_s: float = 0.5
     drain_patience_s: float = 900.0
 
 

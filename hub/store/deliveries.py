@@ -5,8 +5,9 @@ them go. Waiting for work holds nothing. What rings the bell is only a hint; the
 """
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ from typing import Final
 
 import asyncpg
 
+from hub.core.breaker import Breaker
 from hub.core.delivery import Due, Transition
 from hub.core.policy import Policy
 from hub.store.entries import DELIVERY_COLUMNS, PENDING_CHANNEL, Entries, delivery_of
@@ -91,6 +93,9 @@ JOIN signed_objects USING (object_id)
 """  # noqa: S608 - constants only
 
 
+_REST_S: Final = 0.2
+
+
 @dataclass(frozen=True, slots=True)
 class PostgresClaim:
     """Deliveries that nobody else takes while the claim is open."""
@@ -138,6 +143,7 @@ class PostgresDeliveries:
         self._max_share = max_share
         self._policy = policy or Policy()
         self._last_in_turn = ""
+        self._resting_until: dict[str, float] = {}
         self._wait_s = wait_s
         self._bell = _Bell(pool)
 
@@ -155,6 +161,7 @@ class PostgresDeliveries:
                 breakers = await unwell(connection, {AgencyCode(row["recipient"]) for row in rows}) if rows else {}
             if rows:
                 due = [Due(delivery_of(row), row["token"], breakers.get(row["recipient"])) for row in rows]
+                self._let_rest(breakers)
                 yield PostgresClaim(due, connection, self._policy)
                 return
         await self._bell.wait(self._wait_s)
@@ -163,23 +170,34 @@ class PostgresDeliveries:
     async def _claim(self, connection: Connection, now: datetime) -> list[asyncpg.Record]:
         """Claim the longest waiting; where few recipients have filled the claim, others take their place."""
         found = await connection.fetch(_CLAIM, now, self._max_batch)
+        resting = self._resting()
         counts: Counter[str] = Counter()
         taken = []
         for row in found:
             counts[row["recipient"]] += 1
-            if counts[row["recipient"]] <= self._max_share:
+            if counts[row["recipient"]] <= self._max_share and row["recipient"] not in resting:
                 taken.append(row)
         room = self._max_batch - len(taken)
         if len(found) < self._max_batch or not room:
             return taken
         # What is left out stays locked until the claim ends; another process takes what comes behind it.
-        full = [recipient for recipient, count in counts.items() if count >= self._max_share]
+        full = [*resting, *(recipient for recipient, count in counts.items() if count >= self._max_share)]
         others = await connection.fetch(_CLAIM_IN_TURN, now, room, self._last_in_turn, full, self._max_share)
         known = {row["delivery_id"] for row in taken}
         others = [row for row in others if row["delivery_id"] not in known]
         if others:
             self._last_in_turn = others[-1]["recipient"]
         return [*taken, *others]
+
+    def _resting(self) -> set[str]:
+        now = time.monotonic()
+        self._resting_until = {code: until for code, until in self._resting_until.items() if until > now}
+        return set(self._resting_until)
+
+    def _let_rest(self, breakers: Mapping[AgencyCode, Breaker]) -> None:
+        """Leave recipients that are held or drained out of the next claims: their backlog must not occupy dispatch."""
+        until = time.monotonic() + _REST_S
+        self._resting_until |= {code: until for code, breaker in breakers.items() if breaker.is_held_back}
 
 
 class _Bell:

@@ -27,6 +27,8 @@ from hub.store.pool import open_pool
 from tests.bench.workload import Nation2019, Planned, nation, plan
 
 ROOT = Path(__file__).parents[2]
+NOWHERE = "http://127.0.0.1:9"
+"""The hub's HTTP API, which nobody needs: no document here has parts."""
 HUB = ("intake", "dispatch,returns,reconcile", "receipts")
 """Which loops share a process, on two cores."""
 
@@ -57,6 +59,7 @@ def measure(
                 amqp_url=servers.amqp_url,
                 management_url=servers.management_url,
                 database_url=servers.database_url,
+                hub_url=NOWHERE,
                 folder=folder / "installation",
                 country=people.file,
             )

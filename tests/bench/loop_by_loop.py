@@ -28,7 +28,7 @@ from schemas.envelope import ENVELOPE_TYP, DocumentFacts, Signer, new_envelope
 from schemas.identifiers import AgencyCode, delivery_id_of
 from schemas.receipt import RECEIPT_TYP, Answer, Receipt
 from schemas.signing import KeySigner, identity, sign
-from tests.bench.full_path import cpu_by_process, hub_process
+from tests.bench.full_path import NOWHERE, cpu_by_process, hub_process
 from tests.bench.workload import nation, plan
 
 _AT_ONCE = 256
@@ -48,6 +48,7 @@ def main() -> int:
                 amqp_url=servers.amqp_url,
                 management_url=servers.management_url,
                 database_url=servers.database_url,
+                hub_url=NOWHERE,
                 folder=folder / "installation",
                 country=people.file,
             )
