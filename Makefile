@@ -6,7 +6,7 @@ BOOTSTRAP := sh hub/dev/bootstrap.sh
 ENVIRONMENT := .venv/.complete
 ARGS ?=
 
-.PHONY: help setup demo bench bench-quick bench-loops bench-dead bench-parts bench-folder test run check format clean
+.PHONY: help setup demo bench bench-quick bench-backlog bench-loops bench-dead bench-parts bench-folder test run check format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -24,6 +24,9 @@ bench: setup ## Send the traffic of seven months of 2019 through the whole path;
 bench-quick: setup ## The figures for every day, compared with the shovel and naive forwarders, within a minute
 	@$(BIN)/python -m tests.bench.quick
 
+bench-backlog: setup ## What 50 agencies notice while another one's backlog of 100,000 is held and comes back
+	@$(BIN)/python -m tests.bench.backlog $(ARGS)
+
 bench-loops: setup ## Each loop of the hub by itself: items a second, CPU of each by process
 	@$(BIN)/python -m tests.bench.loop_by_loop $(ARGS)
 
@@ -39,7 +42,7 @@ bench-folder: setup ## Measure edXML documents a second from outbox to inbox
 # On a laptop, tests whose service is missing are skipped with the reason; in CI they fail.
 test: check ## Run every check and every test
 	@$(BOOTSTRAP) services || [ -z "$$CI" ]
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 run: setup ## Run the hub until Ctrl-C; its data stay in .truc/run
 	@$(TRUC) run --dev $(ARGS)
@@ -56,7 +59,7 @@ format: $(ENVIRONMENT) ## Format the code and repair what can be repaired
 
 clean: ## Remove the Python environment, caches, and the data of private servers
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m hub.dev clean; fi
-	@rm -rf .truc .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .truc .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis .import_linter_cache
 
 $(ENVIRONMENT): pyproject.toml uv.lock
 	@$(BOOTSTRAP) environment

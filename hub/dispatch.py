@@ -1,5 +1,7 @@
 """Hands pending deliveries to the broker: claim, publish and wait for the confirms, mark. Nothing else.
 
+What is due for a recipient that is down, suspended or held by a person is marked as held and not published.
+
 | effect                | if the process dies after it                          |
 |-----------------------|-------------------------------------------------------|
 | `deliveries.claim`    | the claim falls with the connection; claimed again    |
@@ -13,9 +15,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from hub.core.breaker import is_probe, reason_to_hold
 from hub.core.delivery import Due, Posting, Transition
 from hub.core.policy import Policy
-from hub.core.settlement import Handover, settle_attempt
+from hub.core.settlement import Handover, settle_attempt, settle_held
 from hub.telemetry import report
 from schemas.addresses import tier_exchange
 from schemas.checks.directory import PLATFORM_TIER, Directory
@@ -36,7 +39,7 @@ class Deliveries(Protocol):
     """The ledger, as far as dispatch needs it."""
 
     def claim(self, now: datetime) -> AbstractAsyncContextManager[Claim]:
-        """Claim the most urgent deliveries that are due; waits for a moment when there are none."""
+        """Claim the most urgent deliveries that are due, but few of one recipient; waits a moment when there are none."""
 
 
 class Outbox(Protocol):
@@ -77,12 +80,29 @@ class Dispatch:
         async with self.deliveries.claim(self.clock()) as claim:
             if not claim.due:
                 return 0
-            handovers = await self.outbox.publish([_posting(due, directory) for due in claim.due])
+            outgoing, held = _parted(claim.due, directory)
+            handovers = await self.outbox.publish([_posting(due, directory) for due in outgoing]) if outgoing else ()
             now = self.clock()
-            attempted = [(due.delivery, said) for due, said in zip(claim.due, handovers, strict=True)]
-            await claim.settle([settle_attempt(delivery, said, self.policy, now) for delivery, said in attempted], now)
-        report.handovers(attempted)
-        return len(attempted)
+            attempted = list(zip(outgoing, handovers, strict=True))
+            await claim.settle(held + [self._settled(due, said, now) for due, said in attempted], now)
+        report.held(held)
+        report.handovers([(due.delivery, said) for due, said in attempted])
+        return len(held) + len(attempted)
+
+    def _settled(self, due: Due, handover: Handover, now: datetime) -> Transition:
+        return settle_attempt(due.delivery, handover, self.policy, now, probe=is_probe(due.delivery, due.breaker))
+
+
+def _parted(claimed: Sequence[Due], directory: Directory) -> tuple[list[Due], list[Transition]]:
+    """Part what goes out from what is held because of its recipient."""
+    outgoing, held = [], []
+    for due in claimed:
+        code = reason_to_hold(due.delivery, due.breaker, directory)
+        if code is None:
+            outgoing.append(due)
+        else:
+            held.append(settle_held(due.delivery, code))
+    return outgoing, held
 
 
 def _posting(due: Due, directory: Directory) -> Posting:

@@ -106,10 +106,11 @@ class Returns:
             await self._write([Return(bare, None)], now)
 
     async def _write(self, returns: Sequence[Return], now: datetime) -> None:
+        how = {item.delivery_id: item.how for item in returns}
         await self.ledger.record_returns(
             [item.delivery_id for item in returns if item.delivery_id is not None],
             [_poison(item.submission) for item in returns if item.delivery_id is None],
-            lambda delivery: settle_returned(delivery, self.policy, now),
+            lambda delivery: settle_returned(delivery, self.policy, now, how=how[delivery.delivery_id]),
             now,
         )
 

@@ -25,7 +25,7 @@ from pydantic_settings import (
     SettingsError as SourceError,
 )
 
-from hub.core.policy import Pace, Policy
+from hub.core.policy import BreakerPolicy, Pace, Policy, Retry
 from hub.core.working_calendar import WorkingCalendar
 from schemas.identifiers import AgencyCode
 
@@ -57,6 +57,30 @@ class WorkingDaysFile(BaseModel):
     source: str
     closed: frozenset[date]
     open: frozenset[date]
+
+
+FailureCode = Literal["E801", "E802", "E804", "E805", "E806", "E807"]
+"""Codes of failures that are tried again, each with a wait; E803 is tried again at once and counts for nothing."""
+
+
+class RetryRule(BaseModel):
+    """How a failure is tried again; what is absent is as for the others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    retry_delay_s: float | None = Field(default=None, gt=0)
+    max_retry_delay_s: float | None = Field(default=None, gt=0)
+    max_attempts: int | None = Field(default=None, ge=1)
+
+    def retry(self) -> Retry:
+        """Give it as the pure core wants it."""
+        return Retry(**self.model_dump())
+
+
+class RecipientRule(RetryRule):
+    """The same for a recipient, with the time that it has for a receipt."""
+
+    receipt_deadline_s: float | None = Field(default=None, gt=0)
 
 
 class Settings(BaseSettings):
@@ -108,6 +132,9 @@ class Settings(BaseSettings):
     returns_batch: int = Field(default=100, ge=1, le=5000, description="Most returned messages of one transaction.")
     linger_s: float = Field(default=0.004, ge=0, le=1, description="How long a batch waits to become fuller.")
     dispatch_batch: int = Field(default=300, ge=1, le=5000, description="Most deliveries of one claim.")
+    dispatch_share: int = Field(
+        default=60, ge=1, description="Most of them for one recipient, so that one with very many never fills a claim."
+    )
     dispatch_wait_s: float = Field(default=0.5, gt=0, le=60, description="Longest wait for new deliveries.")
     publish_channels: int = Field(default=4, ge=1, le=32, description="Channels that publish side by side.")
     confirm_timeout_s: float = Field(
@@ -141,7 +168,37 @@ class Settings(BaseSettings):
     )
     retry_delay_s: float = Field(default=5.0, gt=0, description="Wait before the second attempt; doubles.")
     max_retry_delay_s: float = Field(default=3600.0, gt=0, description="Upper bound of that wait.")
-    max_attempts: int = Field(default=50, ge=1, description="Attempts after which a delivery needs a person.")
+    max_attempts: int = Field(
+        default=20,
+        ge=1,
+        description="Attempts after which a delivery that fails for an unknown reason needs a person.",
+    )
+    retry_by_code: dict[FailureCode, RetryRule] = Field(
+        default={},
+        description='Other numbers for some failures: `{"E807": {"retry_delay_s": 60, "max_attempts": 10}}`.',
+    )
+    retry_by_recipient: dict[AgencyCode, RecipientRule] = Field(
+        default={},
+        description='The same for some recipients, which come first: `{"H26": {"receipt_deadline_s": 3600}}`.',
+    )
+    expiry_warning_s: float = Field(
+        default=86_400.0,
+        gt=0,
+        description="How long before its lifetime ends a sender is warned; at most a quarter of it.",
+    )
+
+    breaker_failures: int = Field(
+        default=5, ge=1, description="Failures in a row after which a recipient's documents are held."
+    )
+    probe_delay_s: float = Field(default=60.0, gt=0, description="Wait before one of them is tried; doubles.")
+    max_probe_delay_s: float = Field(default=3600.0, gt=0, description="Upper bound of that wait.")
+    drain_at_first: int = Field(
+        default=10,
+        ge=1,
+        description="Documents let go at first when the recipient is back; doubles when they came through.",
+    )
+    drain_at_most: int = Field(default=100, ge=1, le=1000, description="Upper bound of that number.")
+    drain_pause_s: float = Field(default=1.0, gt=0, description="Pause between two such turns.")
 
     queue_max_messages: int = Field(default=100_000, ge=1, description="Length of an agency's queue.")
     queue_max_bytes: int = Field(default=1024**3, ge=1, description="Size of an agency's queue.")
@@ -195,6 +252,23 @@ class Settings(BaseSettings):
             retry_delay_s=self.retry_delay_s,
             max_retry_delay_s=self.max_retry_delay_s,
             max_attempts=self.max_attempts,
+            retry_by_code={code: rule.retry() for code, rule in self.retry_by_code.items()},
+            retry_by_recipient={code: rule.retry() for code, rule in self.retry_by_recipient.items()},
+            expiry_warning_s=self.expiry_warning_s,
+            breaker=self._breaker(),
+        )
+
+    def _breaker(self) -> BreakerPolicy:
+        return BreakerPolicy(
+            failures=self.breaker_failures,
+            silence_s=self.receipt_deadline_s,
+            probe_delay_s=self.probe_delay_s,
+            max_probe_delay_s=self.max_probe_delay_s,
+            probe_patience_s=self.max_receipt_deadline_s,
+            drain_at_first=self.drain_at_first,
+            drain_at_most=self.drain_at_most,
+            drain_pause_s=self.drain_pause_s,
+            drain_patience_s=self.receipt_deadline_s,
         )
 
     def calendar(self) -> WorkingCalendar:

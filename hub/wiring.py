@@ -255,7 +255,7 @@ def _turns(
 ) -> list[tuple[Loop, Callable[[], Awaitable[int]], float]]:
     """Build the loops that are asked for."""
     policy = settings.policy()
-    ledger = PostgresLedger(pool, pace=settings.pace())
+    ledger = PostgresLedger(pool, pace=settings.pace(), policy=policy)
     turns: list[tuple[Loop, Callable[[], Awaitable[int]], float]] = []
 
     def inbox(queue: str, max_batch: int) -> QueueInbox:
@@ -267,7 +267,13 @@ def _turns(
         taking = Intake(inbox(INTAKE, settings.intake_batch), ledger, keeper, load_signer(settings), policy, clock)
         turns.append(("intake", taking.turn, 0.0))
     if "dispatch" in loops:
-        deliveries = PostgresDeliveries(pool, max_batch=settings.dispatch_batch, wait_s=settings.dispatch_wait_s)
+        deliveries = PostgresDeliveries(
+            pool,
+            max_batch=settings.dispatch_batch,
+            max_share=settings.dispatch_share,
+            wait_s=settings.dispatch_wait_s,
+            policy=policy,
+        )
         turns.append(("dispatch", Dispatch(deliveries, outbox, keeper, policy, clock).turn, 0.0))
     if "receipts" in loops:
         answers = inbox(RECEIPTS, settings.receipts_batch)
@@ -282,7 +288,7 @@ def _turns(
         ending.push_async_callback(dead.stop)
         turns.append(("returns", Returns(dead, ledger, policy, clock).turn, 0.0))
     if "reconcile" in loops:
-        reconcile = Reconcile(ledger, load_signer(settings), policy, clock)
+        reconcile = Reconcile(ledger, keeper, load_signer(settings), policy, clock)
         turns.append(("reconcile", reconcile.turn, settings.reconcile_pause_s))
     if "replay" in loops:
         again = Outbox(publishing, channels=1, confirm_timeout_s=settings.confirm_timeout_s)
@@ -294,7 +300,8 @@ def _replay_turn(
     settings: Settings, pool: Pool, keeper: SnapshotKeeper, outbox: Outbox
 ) -> Callable[[], Awaitable[int]]:
     """Build the loop of replays, and the ways by which what it releases goes in and out again."""
-    policy, ledger = settings.policy(), PostgresLedger(pool, pace=settings.pace())
+    policy = settings.policy()
+    ledger = PostgresLedger(pool, pace=settings.pace(), policy=policy)
     documents = ParkedInbox(pool, "document", max_batch=settings.intake_batch, clock=clock)
     answers = ParkedInbox(pool, "answer", max_batch=settings.receipts_batch, clock=clock)
     catch_ups = CatchUps(pool, max_batch=settings.dispatch_batch)

@@ -26,7 +26,7 @@ MAX_ANSWERS: Final = 500
 Outcome = Literal["received", "failed", "refused"]
 """Handed over; could not be processed for now, send again; refused for good."""
 
-NoticeKind = Literal["refused", "parked", "expired"]
+NoticeKind = Literal["refused", "parked", "expiring", "expired"]
 
 
 class Answer(Wire):
@@ -153,7 +153,7 @@ class Notice(Wire):
         from_: Always `hub`.
         to: The agency or platform that is told.
         kind: `refused`: checked and turned down. `parked`: put aside before the signer was proven; told to the
-            broker user that sent it. `expired`: the lifetime of a delivery ended.
+            broker user that sent it. `expiring`: the lifetime of a delivery ends soon. `expired`: it has ended.
         document: Identity of the document, where there is one.
         recipient: The recipient of the delivery that is meant, where it is about one.
         at: When the hub decided.

@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 
 from hub.installation import Installation
 
+_PATIENCE = 4
+
 
 def free_port() -> int:
     with socket.socket() as listener:
@@ -114,8 +116,12 @@ class HubProcess:
 async def eventually(
     condition: object, timeout_s: float, what: object = "the condition", pause_s: float = 0.05
 ) -> None:
-    """Wait for something that will happen; fails with what was seen when it does not."""
-    end = time.monotonic() + timeout_s
+    """Wait for something that will happen; fails with what was seen when it does not.
+
+    The time is that of an idle machine, and is given several times over: two processes of tests and all their servers
+    may share two cores.
+    """
+    end = time.monotonic() + _PATIENCE * timeout_s
     while True:
         result = condition()
         if asyncio.iscoroutine(result):

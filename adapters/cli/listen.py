@@ -131,7 +131,12 @@ _KINDS = {
     "rejected": ("không tin được, đã báo trục", "not believed, the axis was told"),
 }
 
-_NOTICES_VI = {"refused": "bị từ chối", "expired": "hết hạn chuyển", "parked": "để riêng, không đọc được"}
+_NOTICES_VI = {
+    "refused": "bị từ chối",
+    "expiring": "sắp hết hạn chuyển",
+    "expired": "hết hạn chuyển",
+    "parked": "để riêng, không đọc được",
+}
 
 
 def _in_vietnamese(facts: dict[str, Any]) -> dict[str, str]:

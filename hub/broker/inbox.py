@@ -36,6 +36,7 @@ from schemas.identifiers import (
 
 _TAKE_TIMEOUT_S: Final = 0.5
 _CLOSE_TIMEOUT_S: Final = 5.0
+_MAX_REASON: Final = 40
 _DOCUMENT_ID: Final = re.compile(DOCUMENT_ID_PATTERN[1:-1])
 _log: Final = structlog.get_logger(__name__)
 
@@ -316,7 +317,7 @@ def _return(message: DeliveredMessage) -> Return:
     document_id = properties.correlation_id or ""
     if message.routing_key != AGENCY_LETTERS or recipient is None or not _DOCUMENT_ID.fullmatch(document_id):
         return Return(submission, None)
-    return Return(submission, delivery_id_of(DocumentId(document_id), recipient))
+    return Return(submission, delivery_id_of(DocumentId(document_id), recipient), _how(headers))
 
 
 def _first_key(headers: Mapping[str, Any]) -> str | None:
@@ -327,6 +328,12 @@ def _first_key(headers: Mapping[str, Any]) -> str | None:
             return key
         case _:
             return None
+
+
+def _how(headers: Mapping[str, Any]) -> str | None:
+    """Read the broker's word for what happened: `rejected`, `delivery_limit`, `expired`, `maxlen`."""
+    reason = headers.get("x-first-death-reason")
+    return reason[:_MAX_REASON] if isinstance(reason, str) and reason.isprintable() else None
 
 
 def _recipient(first_key: str | None, queue: object) -> AgencyCode | None:

@@ -3,7 +3,7 @@
 import typer
 
 from hub.cli import audit as auditing
-from hub.cli import broker, database, dead, demo, directory, replay, run, stats, trace
+from hub.cli import broker, database, dead, demo, directory, hold, replay, run, stats, trace
 
 app = typer.Typer(
     name="truc",
@@ -16,6 +16,8 @@ app.command()(run.run)
 app.command()(demo.demo)
 app.command()(trace.trace)
 app.command()(auditing.audit)
+app.command()(hold.hold)
+app.command()(hold.release)
 app.add_typer(dead.app, name="dead")
 app.add_typer(replay.app, name="replay")
 app.add_typer(directory.app, name="directory")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -87,6 +88,7 @@ def reporting() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
+        _let_go_quietly()
         raise typer.Exit(Exit.INTERRUPTED) from error
     except (typer.Exit, typer.Abort):
         raise
@@ -95,6 +97,12 @@ def reporting() -> Iterator[None]:
         if ending is None:
             raise
         raise ending from error
+
+
+def _let_go_quietly() -> None:
+    """Say nothing about what was interrupted while it was being made, such as an event loop: it complains when it goes."""
+    sys.unraisablehook = lambda _: None
+    warnings.simplefilter("ignore")
 
 
 def _ending_of(error: Exception) -> typer.Exit | None:

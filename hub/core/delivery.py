@@ -2,9 +2,10 @@
 
 ```
 pending ─► routed ─► received         failed receipt, rejection, no receipt in time: ─► pending (next_attempt_at)
-   │          │                       last attempt spent, refused ─► dead      lifetime over ─► expired
-   └► held ◄──┘
-held ─► pending by release; dead ─► pending by replay only; received and expired are final
+   │                                  last attempt spent, refused ─► dead      lifetime over ─► expired
+   └► held                            when it is due and its recipient is down, suspended, or held by a person
+held ─► pending as probe or when the recipient is back (`hub.core.breaker`); held ─► received and expired as from routed
+dead ─► pending by replay only; received and expired are final
 ```
 
 What people see as *retrying* (pending after an attempt) and *overdue* (routed past its time for a receipt) is derived.
@@ -14,12 +15,15 @@ recipient's office does with a document is another matter: `hub.core.ladder`.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from hub.core.ladder import NOTHING_YET, Standing
 from hub.core.letter import Letter
 from schemas.envelope import ENVELOPE_TYP
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
+
+if TYPE_CHECKING:  # which knows deliveries
+    from hub.core.breaker import Breaker
 
 State = Literal["pending", "routed", "received", "dead", "held", "expired"]
 STATES: Final[tuple[State, ...]] = get_args(State)
@@ -59,10 +63,17 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A delivery that is to be handed over now, with its bytes."""
+    """A delivery that is to be handed over now.
+
+    Attributes:
+        delivery: The delivery.
+        token: Its bytes.
+        breaker: How it stands with the recipient, unless all is well.
+    """
 
     delivery: Delivery
     token: bytes
+    breaker: "Breaker | None" = None
 
 
 @dataclass(frozen=True, slots=True)

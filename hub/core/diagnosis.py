@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final, assert_never
 
+from hub.core.breaker import DOWN, HELD_BY_PERSON, SUSPENDED, Breaker
 from hub.core.delivery import Delivery
 from hub.core.due import DueTime, due_of_recipient, due_to_send
 from hub.core.ladder import Progress, Request
@@ -16,7 +17,7 @@ from hub.core.working_calendar import WorkingCalendar
 from schemas.directory_file import VIETNAM
 from schemas.envelope import Action
 from schemas.identifiers import AgencyCode, DocumentId
-from schemas.refusal import CATALOGUE, Actor
+from schemas.refusal import CATALOGUE, Actor, Code
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class DeliveryTrace:
         events: Its history, oldest first.
         standing_since: Since when the recipient's office stands there with it.
         reason: Why the recipient does not accept it, or declines what it asks; in the recipient's words.
+        breaker: How it stands with the recipient, unless all is well.
     """
 
     delivery: Delivery
@@ -56,6 +58,7 @@ class DeliveryTrace:
     events: tuple[TraceEvent, ...]
     standing_since: datetime | None = None
     reason: str | None = None
+    breaker: Breaker | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +172,10 @@ def diagnose_delivery(trace: DeliveryTrace, now: datetime) -> Diagnosis:  # noqa
         case "pending":
             assert code is not None
             at = clock_time(trace.next_attempt_at or now)
+            why_vi, why_en = _why(trace, code)
             return Diagnosis(
-                f"{code.vi} Trục tự thử lại lần {delivery.attempts + 1} lúc {at}.",
-                f"{code.en} The hub makes attempt {delivery.attempts + 1} by itself at {at}.",
+                f"{why_vi} Trục tự thử lại lần {delivery.attempts + 1} lúc {at}.",
+                f"{why_en} The hub makes attempt {delivery.attempts + 1} by itself at {at}.",
                 code.acts,
                 hub_retries=True,
             )
@@ -183,16 +187,15 @@ def diagnose_delivery(trace: DeliveryTrace, now: datetime) -> Diagnosis:  # noqa
                 hub_retries=True,
             )
         case "routed":
+            silent_vi, silent_en = _silent(trace)
             return Diagnosis(
-                f"Đã vào hàng đợi của {who} từ {since}, chờ phần mềm kết nối của đơn vị lấy.",
-                f"In the queue of {who} since {since}, waiting for the agency's adapter to fetch it.",
+                f"Đã vào hàng đợi của {who} từ {since}, chờ phần mềm kết nối của đơn vị lấy.{silent_vi}",
+                f"In the queue of {who} since {since}, waiting for the agency's adapter to fetch it.{silent_en}",
                 "recipient",
                 hub_retries=True,
             )
         case "held":
-            return Diagnosis(
-                f"Tạm giữ từ {since}, chờ người quyết định.", f"Held since {since}; a person decides.", "operator"
-            )
+            return _held(trace, who, since)
         case "expired":
             return Diagnosis(
                 f"Hết hạn chuyển lúc {since}, {who} chưa trả lời; bên gửi đã được báo.",
@@ -324,11 +327,57 @@ def _received_by_all(trace: DocumentTrace, now: datetime) -> Diagnosis:
 _URGENCY_OF_STATE: Final = ("dead", "expired", "held", "pending", "routed", "received")
 
 
+def _held(trace: DeliveryTrace, who: str, since: str) -> Diagnosis:
+    code, breaker = CATALOGUE[_why_held(trace)], trace.breaker
+    vi, en = f"Tạm giữ từ {since} ({who}): {code.code} {code.vi}", f"Held since {since} ({who}): {code.code} {code.en}"
+    if code.code == HELD_BY_PERSON and breaker is not None and breaker.held_by is not None:
+        words = f"{_on_one_line(breaker.held_by)}: {_on_one_line(breaker.held_reason or '')}"
+        return Diagnosis(f"{vi} {words}. {code.fix_vi}", f"{en} {words}. {code.fix_en}", code.acts)
+    silent_vi, silent_en = _silent(trace)
+    vi, en = f"{vi}{silent_vi} {code.fix_vi}", f"{en}{silent_en} {code.fix_en}"
+    if code.code == DOWN and breaker is not None and breaker.phase == "open" and breaker.due_at is not None:
+        at = clock_time(breaker.due_at)
+        vi, en = f"{vi} Lần thử tới: {at}.", f"{en} Next try: {at}."
+    return Diagnosis(vi, en, code.acts, hub_retries=code.code != HELD_BY_PERSON)
+
+
+def _why_held(trace: DeliveryTrace) -> str:
+    """Say why a delivery is held now, which may be for another reason than at first."""
+    breaker = trace.breaker
+    if breaker is not None and breaker.held_by is not None:
+        return HELD_BY_PERSON
+    if breaker is not None and breaker.suspended:
+        return SUSPENDED
+    return trace.code or DOWN
+
+
+def _silent(trace: DeliveryTrace) -> tuple[str, str]:
+    """Say since when the recipient is silent, or nothing."""
+    if trace.breaker is None or trace.breaker.silent_since is None:
+        return "", ""
+    since = clock_time(trace.breaker.silent_since)
+    return f" Đơn vị im lặng từ {since}.", f" The recipient is silent since {since}."
+
+
+def _why(trace: DeliveryTrace, code: Code) -> tuple[str, str]:
+    """Say what a code means, and for what was given back how often that happened and what the broker calls it."""
+    returns = [event for event in trace.events if event.event == "delivery.returned"]
+    if code.code != "E805" or not returns:
+        return code.vi, code.en
+    how = (returns[-1].detail or {}).get("reason")
+    called = f" ({_on_one_line(how)})" if how else ""
+    return (
+        f"Phần mềm của đơn vị nhận đã lấy {len(returns)} lần nhưng không xử lý được{called}.",
+        f"The recipient's software has taken it {len(returns)} times and could not process it{called}.",
+    )
+
+
 def _dead(trace: DeliveryTrace, who: str, since: str) -> Diagnosis:
     code = CATALOGUE.get(trace.code or "", CATALOGUE["E902"])
+    vi, en = _why(trace, code)
     return Diagnosis(
-        f"Không chuyển được tới {who} từ {since}: {trace.code} {code.vi} {code.fix_vi}",
-        f"Could not be delivered to {who} since {since}: {trace.code} {code.en} {code.fix_en}",
+        f"Không chuyển được tới {who} từ {since}: {trace.code} {vi} {code.fix_vi}",
+        f"Could not be delivered to {who} since {since}: {trace.code} {en} {code.fix_en}",
         code.acts,
         replay_helps=code.retry,
     )

@@ -1,8 +1,10 @@
 """What becomes of a delivery after an attempt, an answer, a status, a deadline: pure functions to a `Transition`.
 
 Whether an attempt counts: one that ended without a word from the broker says nothing about the recipient, so it is
-repeated soon and costs no attempt. All others wait longer each time, up to a bound, and never beyond the lifetime
-that the sender chose.
+repeated soon and costs no attempt. A probe asks about the recipient, not about the document, so it costs none either.
+All others wait longer each time, up to a bound, and never beyond the lifetime that the sender chose. How often depends
+on the class of the failure (`hub.core.failure`): permanent, not at all; passing, within the lifetime; unknown, up to a
+number of attempts. The attempts stand in the ledger, so no restart resets them.
 """
 
 import zlib
@@ -12,11 +14,13 @@ from datetime import datetime, timedelta
 from typing import Final, Literal, assert_never
 
 from hub.core.delivery import Delivery, Transition
+from hub.core.failure import FailureClass, class_of
 from hub.core.ladder import ASKS_BACK, Standing, climb
 from hub.core.letter import LETTER_LIFETIME, Letter, notice_of, write_notice
 from hub.core.policy import Policy
 from hub.core.verdict import Answered, Park, Stated
 from schemas.addresses import submit_key
+from schemas.directory_file import VIETNAM
 from schemas.identifiers import DeliveryId
 from schemas.receipt import RECEIPT_TYP, STATUS_TYP, Answer
 from schemas.refusal import Problem
@@ -89,19 +93,33 @@ class Settling:
         return notice_of(park, self.signer, self.now)
 
 
-def settle_attempt(delivery: Delivery, handover: Handover, policy: Policy, now: datetime) -> Transition:
+def settle_attempt(
+    delivery: Delivery, handover: Handover, policy: Policy, now: datetime, *, probe: bool = False
+) -> Transition:
     """Settle an attempt to hand a delivery to the broker."""
     if handover == "routed":
         due = now + _receipt_deadline(delivery, policy) if delivery.wants_receipt else None
-        return Transition(delivery, "delivery.routed", "routed", delivery.attempts + 1, receipt_due_at=due)
+        attempts, detail = (delivery.attempts, "probe") if probe else (delivery.attempts + 1, None)
+        return Transition(delivery, "delivery.routed", "routed", attempts, receipt_due_at=due, detail=detail)
     code = _HANDOVER_CODES[handover]
     if handover == "unsure":
         soon = now + timedelta(seconds=policy.retry_delay_s)
         return Transition(delivery, "delivery.unsure", "pending", delivery.attempts, code=code, next_attempt_at=soon)
     # What never reached the recipient is not given up before its lifetime ends: such an attempt is never the last.
-    attempts = min(delivery.attempts + 1, max(policy.max_attempts - 1, delivery.attempts))
-    at = retry_at(delivery, max(attempts, 1), policy, now)
+    most = policy.retry(code, delivery.recipient).max_attempts or policy.max_attempts
+    attempts = min(delivery.attempts + (not probe), max(most - 1, delivery.attempts))
+    at = retry_at(delivery, max(attempts, 1), code, policy, now)
     return Transition(delivery, f"delivery.{handover}", "pending", attempts, code=code, next_attempt_at=at)
+
+
+def settle_held(delivery: Delivery, code: str) -> Transition:
+    """Hold a delivery that was due, because of its recipient."""
+    return Transition(delivery, "delivery.held", "held", delivery.attempts, code=code)
+
+
+def settle_released(delivery: Delivery, now: datetime) -> Transition:
+    """Let a held delivery go out."""
+    return Transition(delivery, "delivery.released", "pending", delivery.attempts, next_attempt_at=now)
 
 
 def settle_overdue(delivery: Delivery, policy: Policy, now: datetime) -> Transition:
@@ -109,11 +127,18 @@ def settle_overdue(delivery: Delivery, policy: Policy, now: datetime) -> Transit
     return _again_or_dead(delivery, "delivery.overdue", "E804", policy, now)
 
 
-def settle_returned(delivery: Delivery, policy: Policy, now: datetime) -> Transition | None:
-    """Settle a delivery that the recipient's software gave back to the broker; `None` when it is settled already."""
+def settle_returned(delivery: Delivery, policy: Policy, now: datetime, *, how: str | None = None) -> Transition | None:
+    """Settle a delivery that the recipient's software gave back to the broker; `None` when it is settled already.
+
+    Args:
+        delivery: The delivery.
+        policy: By which rules.
+        now: When.
+        how: What the broker says about it, for people.
+    """
     if delivery.state != "routed":
         return None
-    return _again_or_dead(delivery, "delivery.returned", "E805", policy, now)
+    return _again_or_dead(delivery, "delivery.returned", "E805", policy, now, detail=how)
 
 
 def settle_expired(delivery: Delivery, signer: Signer, now: datetime) -> Transition:
@@ -130,6 +155,27 @@ def settle_expired(delivery: Delivery, signer: Signer, now: datetime) -> Transit
             recipient=delivery.recipient,
         )
     return Transition(delivery, "delivery.expired", "expired", delivery.attempts, code="E809", letter=letter)
+
+
+def warn_of_end(delivery: Delivery, signer: Signer, now: datetime) -> Letter:
+    """Warn the sender of a document that the lifetime of a delivery ends."""
+    until = delivery.expires_at.astimezone(VIETNAM)
+    return write_notice(
+        delivery.sender,
+        "expiring",
+        (
+            Problem(
+                "N605",
+                "",
+                f"{delivery.recipient}, until {until:%H:%M %d/%m/%Y}",
+                f"{delivery.recipient}, đến {until:%H:%M %d/%m/%Y}",
+            ),
+        ),
+        signer,
+        now,
+        document_id=delivery.object_id,
+        recipient=delivery.recipient,
+    )
 
 
 def settle_receipt(
@@ -178,21 +224,25 @@ def settle_status(stated: Stated, delivery: Delivery | None, now: datetime) -> S
     return StatusSettlement(delivery, standing, forward)
 
 
-def retry_at(delivery: Delivery, attempts: int, policy: Policy, now: datetime) -> datetime:
+def retry_at(delivery: Delivery, attempts: int, code: str, policy: Policy, now: datetime) -> datetime:
     """Say when to try again: doubling waits with jitter, at most at the end of the lifetime.
 
     The jitter of up to a quarter is drawn from the delivery id, so a thousand deliveries that failed together do not
     come back together, and a decision can be repeated with the same result.
     """
-    wait_s = min(policy.retry_delay_s * 2.0 ** min(attempts - 1, 40), policy.max_retry_delay_s)
+    rule = policy.retry(code, delivery.recipient)
+    assert rule.retry_delay_s is not None
+    assert rule.max_retry_delay_s is not None
+    wait_s = min(rule.retry_delay_s * 2.0 ** min(attempts - 1, 40), rule.max_retry_delay_s)
     seed = zlib.crc32(delivery.delivery_id.bytes + attempts.to_bytes(4))
     jitter = 1 - 0.25 * seed / 0xFFFFFFFF
     return min(now + timedelta(seconds=wait_s * jitter), max(delivery.expires_at, now))
 
 
 def _receipt_deadline(delivery: Delivery, policy: Policy) -> timedelta:
-    wait_s = policy.receipt_deadline_s * 2.0 ** min(delivery.attempts, 40)
-    return timedelta(seconds=min(wait_s, max(policy.max_receipt_deadline_s, policy.receipt_deadline_s)))
+    first_s = policy.receipt_deadline_s_of(delivery.recipient)
+    wait_s = first_s * 2.0 ** min(delivery.attempts, 40)
+    return timedelta(seconds=min(wait_s, max(policy.max_receipt_deadline_s, first_s)))
 
 
 def _may_answer(answered: Answered, delivery: Delivery) -> bool:
@@ -222,10 +272,11 @@ def _settle_answer(delivery: Delivery, answer: Answer, policy: Policy, now: date
             return None
         case "refused":
             return Transition(delivery, "delivery.refused", "dead", delivery.attempts, code="E808", detail=said)
+        case "failed" if delivery.state not in ("routed", "pending"):
+            return None
         case "failed":
-            if delivery.state not in ("routed", "pending"):
-                return None
-            return _again_or_dead(delivery, "delivery.failed", "E807", policy, now, detail=said)
+            cause = class_of(answer.code or "E807")
+            return _again_or_dead(delivery, "delivery.failed", "E807", policy, now, cause=cause, detail=said)
         case _:
             assert_never(answer.outcome)
 
@@ -237,10 +288,26 @@ def _again_or_dead(
     policy: Policy,
     now: datetime,
     *,
+    cause: FailureClass | None = None,
     detail: str | None = None,
 ) -> Transition:
-    """Try again later, or give up after the last attempt; routing has counted the attempt."""
-    if delivery.attempts >= policy.max_attempts:
+    """Try again later, or give up: at once, or after the last attempt; routing has counted the attempt.
+
+    Args:
+        delivery: The delivery.
+        event: What has happened.
+        code: Why it failed.
+        policy: By which rules.
+        now: When.
+        cause: Class of the failure, where the recipient says more than the code.
+        detail: What it says.
+    """
+    cause = cause or class_of(code)
+    if cause == "permanent":
+        return Transition(delivery, event, "dead", delivery.attempts, code="E808", detail=detail)
+    rule = policy.retry(code, delivery.recipient)
+    most = rule.max_attempts or (policy.max_attempts if cause == "unknown" else None)
+    if most is not None and delivery.attempts >= most:
         return Transition(delivery, event, "dead", delivery.attempts, code=code, detail=detail)
-    at = retry_at(delivery, max(delivery.attempts, 1), policy, now)
+    at = retry_at(delivery, max(delivery.attempts, 1), code, policy, now)
     return Transition(delivery, event, "pending", delivery.attempts, code=code, next_attempt_at=at, detail=detail)

@@ -34,7 +34,9 @@ class Return:
     Attributes:
         submission: What it carried and under which key it was first published.
         delivery_id: The delivery that a recipient gave back; absent for a submission of the hub's own queues.
+        how: What the broker says about it, such as `rejected`: for people, nothing is decided by it.
     """
 
     submission: Submission
     delivery_id: DeliveryId | None
+    how: str | None = None

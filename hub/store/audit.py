@@ -237,6 +237,40 @@ RULES: Final[Mapping[str, str]] = {
             SELECT FROM documents AS earlier WHERE earlier.document_id = ref AND earlier.sender = documents.sender
         )
     """,
+    "every held delivery says why, and its recipient's own events say so too": """
+        SELECT delivery_id::text AS id
+        FROM deliveries
+        LEFT JOIN last_events AS last USING (delivery_id)
+        LEFT JOIN (
+            SELECT DISTINCT event, detail ->> 'recipient' AS recipient
+            FROM ledger
+            WHERE event IN ('recipient.down', 'recipient.held')
+        ) AS reason
+            ON reason.recipient = deliveries.recipient
+            AND reason.event = CASE last.code WHEN 'E811' THEN 'recipient.down' WHEN 'E813' THEN 'recipient.held' END
+        WHERE deliveries.state = 'held'
+            AND (last.event <> 'delivery.held' OR last.code IS NULL OR last.code NOT IN ('E811', 'E812', 'E813')
+                OR last.code <> 'E812' AND reason.event IS NULL)
+    """,
+    "every held delivery waits for a recipient that is not well": """
+        SELECT delivery_id::text AS id
+        FROM deliveries
+        LEFT JOIN recipients USING (recipient)
+        WHERE state = 'held' AND NOT coalesce(phase <> 'closed' OR suspended OR held_by IS NOT NULL, false)
+    """,
+    "a sender is warned of the end of a delivery at most once, and told of it at most once": """
+        SELECT delivery_id::text AS id
+        FROM ledger
+        WHERE event IN ('delivery.expiring', 'delivery.expired')
+        GROUP BY delivery_id, event
+        HAVING count(*) > 1
+    """,
+    "every notice about a delivery has a delivery of its own": """
+        SELECT ledger.delivery_id::text AS id
+        FROM ledger
+        LEFT JOIN deliveries AS notice ON notice.object_id = decode(detail ->> 'notice', 'hex')
+        WHERE event IN ('delivery.expiring', 'delivery.expired') AND detail ? 'notice' AND notice.delivery_id IS NULL
+    """,
     "every notice of a refusal has a delivery": """
         SELECT encode(document_id, 'hex') AS id
         FROM refusals

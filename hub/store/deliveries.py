@@ -5,17 +5,23 @@ them go. Waiting for work holds nothing. What rings the bell is only a hint; the
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import asyncpg
+
 from hub.core.delivery import Due, Transition
+from hub.core.policy import Policy
 from hub.store.entries import DELIVERY_COLUMNS, PENDING_CHANNEL, Entries, delivery_of
 from hub.store.errors import translated
 from hub.store.pool import Connection, OwnConnection, Pool
+from hub.store.recipients import unwell
 from schemas.envelope import URGENCIES
+from schemas.identifiers import AgencyCode
 
 # The most urgent deliveries that are due, the longest waiting first. One look into the index for each urgency: what is
 # to be tried again later is never read. The rows are locked one by one, and no more than are taken.
@@ -38,6 +44,52 @@ FROM claimed
 JOIN signed_objects USING (object_id)
 """  # noqa: S608 - constants only
 
+# The same without some recipients, and at most a share for each of the others: one recipient after the other, in turn
+# from claim to claim. A recipient with very much costs one look into the index, and no more are looked at than it takes
+# to fill the claim.
+_CLAIM_IN_TURN: Final = f"""
+WITH claimed AS MATERIALIZED (
+    SELECT due.*
+    FROM generate_series({len(URGENCIES) - 1}, 0, -1) AS level (urgency)
+    CROSS JOIN LATERAL (VALUES ($3::text, NULL::text), ('', $3)) AS half (above, last)
+    CROSS JOIN LATERAL (
+        WITH RECURSIVE turn (recipient) AS (
+            (
+                SELECT recipient
+                FROM deliveries
+                WHERE state = 'pending' AND urgency = level.urgency AND recipient > half.above
+                ORDER BY recipient
+                LIMIT 1
+            )
+            UNION ALL
+            SELECT (
+                SELECT deliveries.recipient
+                FROM deliveries
+                WHERE state = 'pending' AND urgency = level.urgency AND deliveries.recipient > turn.recipient
+                ORDER BY deliveries.recipient
+                LIMIT 1
+            )
+            FROM turn
+            WHERE turn.recipient <= coalesce(half.last, turn.recipient)
+        )
+        SELECT recipient FROM turn WHERE recipient <= coalesce(half.last, recipient) AND recipient <> ALL($4::text[])
+    ) AS turn
+    CROSS JOIN LATERAL (
+        SELECT {DELIVERY_COLUMNS}
+        FROM deliveries
+        WHERE state = 'pending' AND urgency = level.urgency AND deliveries.recipient = turn.recipient
+            AND next_attempt_at <= $1 AND expires_at > $1
+        ORDER BY next_attempt_at
+        LIMIT $5
+        FOR UPDATE SKIP LOCKED
+    ) AS due
+    LIMIT $2
+)
+SELECT claimed.*, token
+FROM claimed
+JOIN signed_objects USING (object_id)
+"""  # noqa: S608 - constants only
+
 
 @dataclass(frozen=True, slots=True)
 class PostgresClaim:
@@ -45,6 +97,7 @@ class PostgresClaim:
 
     due: Sequence[Due]
     _connection: Connection | None
+    _policy: Policy
 
     async def settle(self, transitions: Sequence[Transition], now: datetime) -> None:
         """Write what became of them; it stands when the claim closes without an exception.
@@ -53,7 +106,7 @@ class PostgresClaim:
             Unavailable: When the database does not answer.
         """
         assert self._connection is not None
-        entries = Entries(now)
+        entries = Entries(now, self._policy)
         for transition in transitions:
             entries.change(transition, "dispatch")
         with translated():
@@ -66,18 +119,31 @@ class PostgresDeliveries:
     Args:
         pool: Where to claim.
         max_batch: Most deliveries of one claim.
+        max_share: Most deliveries of one recipient in a claim, so that one with very many never fills it.
         wait_s: How long an empty claim waits for something to do.
+        policy: By which rules recipients are held.
     """
 
-    def __init__(self, pool: Pool, *, max_batch: int = 250, wait_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        max_batch: int = 250,
+        max_share: int = 60,
+        wait_s: float = 1.0,
+        policy: Policy | None = None,
+    ) -> None:
         self._pool = pool
         self._max_batch = max_batch
+        self._max_share = max_share
+        self._policy = policy or Policy()
+        self._last_in_turn = ""
         self._wait_s = wait_s
         self._bell = _Bell(pool)
 
     @asynccontextmanager
     async def claim(self, now: datetime) -> AsyncIterator[PostgresClaim]:
-        """Claim the most urgent deliveries that are due; waits for a moment when there are none.
+        """Claim the most urgent deliveries that are due, but few of one recipient; waits a moment when there are none.
 
         Raises:
             Unavailable: When the database does not answer. What was claimed is free again.
@@ -85,12 +151,35 @@ class PostgresDeliveries:
         self._bell.silence()
         async with self._pool.around() as connection:
             with translated():
-                rows = await connection.fetch(_CLAIM, now, self._max_batch)
+                rows = await self._claim(connection, now)
+                breakers = await unwell(connection, {AgencyCode(row["recipient"]) for row in rows}) if rows else {}
             if rows:
-                yield PostgresClaim([Due(delivery_of(row), row["token"]) for row in rows], connection)
+                due = [Due(delivery_of(row), row["token"], breakers.get(row["recipient"])) for row in rows]
+                yield PostgresClaim(due, connection, self._policy)
                 return
         await self._bell.wait(self._wait_s)
-        yield PostgresClaim((), None)
+        yield PostgresClaim((), None, self._policy)
+
+    async def _claim(self, connection: Connection, now: datetime) -> list[asyncpg.Record]:
+        """Claim the longest waiting; where few recipients have filled the claim, others take their place."""
+        found = await connection.fetch(_CLAIM, now, self._max_batch)
+        counts: Counter[str] = Counter()
+        taken = []
+        for row in found:
+            counts[row["recipient"]] += 1
+            if counts[row["recipient"]] <= self._max_share:
+                taken.append(row)
+        room = self._max_batch - len(taken)
+        if len(found) < self._max_batch or not room:
+            return taken
+        # What is left out stays locked until the claim ends; another process takes what comes behind it.
+        full = [recipient for recipient, count in counts.items() if count >= self._max_share]
+        others = await connection.fetch(_CLAIM_IN_TURN, now, room, self._last_in_turn, full, self._max_share)
+        known = {row["delivery_id"] for row in taken}
+        others = [row for row in others if row["delivery_id"] not in known]
+        if others:
+            self._last_in_turn = others[-1]["recipient"]
+        return [*taken, *others]
 
 
 class _Bell:

@@ -4,6 +4,7 @@ A method collects its `Entries` while it decides, and writes them at the end of 
 table, whatever the size of the batch.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -11,13 +12,15 @@ from typing import Any, Final
 
 import asyncpg
 
+from hub.core.breaker import SEEN, Breaker, Sign, news, sign_of
 from hub.core.delivery import Delivery, Transition
 from hub.core.ladder import Standing, first_standing
 from hub.core.letter import Letter
-from hub.core.policy import Pace
+from hub.core.policy import Pace, Policy
 from hub.core.selection import side_of
 from hub.core.verdict import Accept
 from hub.store.pool import Connection
+from hub.store.recipients import note_signs
 from schemas.envelope import ENVELOPE_TYP, URGENCIES
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
 
@@ -30,15 +33,19 @@ class Entries:
 
     Attributes:
         now: The moment.
+        policy: By which rules.
     """
 
     now: datetime
+    policy: Policy = field(default_factory=Policy)
     _objects: dict[DocumentId, tuple[bytes, str, bytes]] = field(default_factory=dict)
     _events: list[tuple[Any, ...]] = field(default_factory=list)
     _deliveries: list[tuple[Any, ...]] = field(default_factory=list)
     _changes: dict[DeliveryId, tuple[str, Transition]] = field(default_factory=dict)
     _parked: list[bytes] = field(default_factory=list)
     _standings: dict[DeliveryId, Standing] = field(default_factory=dict)
+    _warned: list[DeliveryId] = field(default_factory=list)
+    _signs: dict[AgencyCode, list[Sign]] = field(default_factory=lambda: defaultdict(list))
 
     def event(
         self,
@@ -77,6 +84,7 @@ class Entries:
                 letter.expires_at,
                 self.now,
                 None,
+                None,
             )
         )
 
@@ -87,6 +95,7 @@ class Entries:
         urgency = URGENCIES.index(envelope.doc.urgency)
         expires_at = to_datetime(envelope.expires)
         request = first_standing(envelope.action).request
+        warn_at = self.policy.warn_at(self.now, expires_at)
         self._deliveries.extend(
             (
                 accept.delivery_id(addressee),
@@ -99,6 +108,7 @@ class Entries:
                 expires_at,
                 pace.first_attempt_at(index, self.now, expires_at),
                 request,
+                warn_at,
             )
             for index, addressee in enumerate(accept.addressees)
         )
@@ -133,6 +143,11 @@ class Entries:
         self._changes[before.delivery_id] = read_as, transition
         if transition.detail is not None:
             facts["reason"] = transition.detail
+        if transition.letter is not None:
+            facts["notice"] = transition.letter.object_id
+        sign = sign_of(transition)
+        if sign is not None:
+            self._signs[before.recipient].append(sign)
         self.event(
             transition.event,
             actor,
@@ -151,10 +166,43 @@ class Entries:
         self._standings[delivery.delivery_id] = standing
         return replace(delivery, standing=standing)
 
+    def seen(self, agency: AgencyCode) -> None:
+        """Note that something signed by an agency has come."""
+        self._signs[agency].append(SEEN)
+
+    def warned(self, delivery: Delivery, letter: Letter) -> None:
+        """Note that the sender of a locked delivery is warned of its end."""
+        self._warned.append(delivery.delivery_id)
+        self.event(
+            "delivery.expiring",
+            "reconcile",
+            object_id=delivery.object_id,
+            delivery_id=delivery.delivery_id,
+            code="N605",
+            detail={"notice": letter.object_id},
+        )
+        self.post(letter)
+
+    def recipient_news(self, before: Breaker, breaker: Breaker, actor: str) -> None:
+        """Note a change of a recipient that people ask about."""
+        event = news(before, breaker)
+        if event is None:
+            return
+        facts = {
+            "recipient": breaker.recipient,
+            "failures": breaker.failures or None,
+            "silent_since": breaker.silent_since and breaker.silent_since.isoformat(),
+            "probe": breaker.probe and str(breaker.probe),
+        }
+        detail = {name: value for name, value in facts.items() if value is not None}
+        self.event(event, actor, code=breaker.code, detail=detail)
+
     async def write(self, connection: Connection) -> None:
         """Write everything that was noted."""
         await self._write_changes(connection)
         await self._write_dead_letters(connection)
+        if self._warned:
+            await connection.execute(_MARK_WARNED, self._warned)
         if self._standings:
             rows = ((key, item.progress, item.request) for key, item in self._standings.items())
             await connection.execute(_CHANGE_STANDINGS, *columns(rows), self.now)
@@ -162,6 +210,9 @@ class Entries:
             await connection.execute(_ADD_OBJECTS, *columns(row for _, row in sorted(self._objects.items())))
         if self._deliveries:
             await connection.execute(_ADD_DELIVERIES, *columns(self._deliveries), self.now)
+        if self._signs:  # locks recipients, so nothing that may wait comes after it
+            for before, breaker in await note_signs(connection, self._signs, self.policy.breaker, self.now):
+                self.recipient_news(before, breaker, "breaker")
         if self._events:
             await connection.execute(_ADD_EVENTS, *columns(self._events), self.now)
         if self._deliveries or any(transition.next_attempt_at == self.now for _, transition in self._changes.values()):
@@ -202,6 +253,8 @@ class Entries:
             await connection.execute(_OPEN_LETTERS_OF_PARKED, self._parked)
 
 
+_MARK_WARNED: Final = "UPDATE deliveries SET warn_at = NULL WHERE delivery_id = ANY($1::uuid[])"
+
 # Signed bytes, once for each identity.
 _ADD_OBJECTS: Final = """
 INSERT INTO signed_objects (object_id, typ, token)
@@ -214,16 +267,17 @@ ON CONFLICT DO NOTHING
 _ADD_DELIVERIES: Final = """
 INSERT INTO deliveries (
     delivery_id, object_id, typ, sender, recipient, recipient_tier, urgency, expires_at, next_attempt_at, request,
-    state, created_at, changed_at
+    warn_at, state, created_at, changed_at
 )
 SELECT
     delivery_id, object_id, typ, sender, recipient, recipient_tier, urgency, expires_at, next_attempt_at, request,
-    'pending', $11, $11
+    warn_at, 'pending', $12, $12
 FROM unnest(
     $1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::smallint[], $8::timestamptz[],
-    $9::timestamptz[], $10::text[]
+    $9::timestamptz[], $10::text[], $11::timestamptz[]
 ) AS incoming (
-    delivery_id, object_id, typ, sender, recipient, recipient_tier, urgency, expires_at, next_attempt_at, request
+    delivery_id, object_id, typ, sender, recipient, recipient_tier, urgency, expires_at, next_attempt_at, request,
+    warn_at
 )
 ON CONFLICT DO NOTHING
 """

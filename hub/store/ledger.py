@@ -4,7 +4,7 @@ Every method is one transaction with a fixed number of statements, whatever the 
 its key taken returns no row, and nothing that follows from it is written: that is all that makes repetitions harmless.
 
 Locks are taken in one order everywhere: parts, documents, refusals, parked submissions, receipts and statuses by their
-keys, then deliveries by their ids.
+keys, then deliveries by their ids, then recipients by their codes.
 """
 
 import asyncio
@@ -17,17 +17,19 @@ from typing import Final, Literal, assert_never
 
 import asyncpg
 
+from hub.core.breaker import Breaker, Tended, after_turn, allowance, before_turn
 from hub.core.delivery import Delivery, Transition
 from hub.core.letter import Decision, Letter
 from hub.core.part import check_parts
-from hub.core.policy import Pace
+from hub.core.policy import Pace, Policy
 from hub.core.reference import check_references
-from hub.core.settlement import ReceiptSettlement, Settling, StatusSettlement
+from hub.core.settlement import ReceiptSettlement, Settling, StatusSettlement, settle_released
 from hub.core.submission import Submission
 from hub.core.verdict import Accept, Answered, AnswerVerdict, Objection, Park, Refuse, Stated, conflict
 from hub.store.entries import DELIVERY_COLUMNS, Entries, columns, delivery_of, lock_deliveries, to_bytes, to_datetime
 from hub.store.parts import lock_parts, name_parts
 from hub.store.pool import Connection, Pool
+from hub.store.recipients import BREAKER_COLUMNS, breaker_of, change_recipients
 from schemas.envelope import URGENCIES
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
 from schemas.receipt import RECEIPT_TYP, STATUS_TYP
@@ -51,10 +53,14 @@ class PostgresLedger:
         pool: Where to write.
         batch_size: Most deliveries that one turn of reconciling settles.
         pace: How fast one document goes out to very many recipients.
+        policy: By which rules recipients are held and senders warned.
     """
 
-    def __init__(self, pool: Pool, *, batch_size: int = 250, pace: Pace | None = None) -> None:
+    def __init__(
+        self, pool: Pool, *, batch_size: int = 250, pace: Pace | None = None, policy: Policy | None = None
+    ) -> None:
         self._pool = pool
+        self._policy = policy or Policy()
         self._pace = pace or Pace()
         self._batch_size = batch_size
 
@@ -83,7 +89,7 @@ class PostgresLedger:
                     parked.append((verdict, decision.notice))
                 case _:
                     assert_never(decision.verdict)
-        entries = Entries(now)
+        entries = Entries(now, self._policy)
         async with self._pool.transaction() as connection:
             objections = await _accept(connection, accepts, self._pace, entries)
             await _refuse(connection, refusals, entries)
@@ -99,7 +105,7 @@ class PostgresLedger:
             Unstorable: When the database cannot hold a value; nothing of the batch is written.
         """
         parked = [verdict for verdict in verdicts if isinstance(verdict, Park)]
-        entries = Entries(now)
+        entries = Entries(now, self._policy)
         async with self._pool.transaction() as connection:
             receipts = await _add_receipts(
                 connection, [item for item in verdicts if isinstance(item, Answered)], entries
@@ -138,7 +144,7 @@ class PostgresLedger:
             Unavailable: When the database does not answer; the batch may or may not be written, and comes again.
             Unstorable: When the database cannot hold a value; nothing of the batch is written.
         """
-        entries = Entries(now)
+        entries = Entries(now, self._policy)
         async with self._pool.transaction() as connection:
             deliveries = await lock_deliveries(connection, returned)
             for delivery_id in returned:
@@ -159,7 +165,7 @@ class PostgresLedger:
         Raises:
             Unavailable: When the database does not answer.
         """
-        entries = Entries(now)
+        entries = Entries(now, self._policy)
         async with self._pool.transaction() as connection:
             query = _CLAIM_OVERDUE if deadline == "overdue" else _CLAIM_EXPIRED
             late = [delivery_of(row) for row in await connection.fetch(query, now, self._batch_size)]
@@ -167,6 +173,55 @@ class PostgresLedger:
                 entries.change(transition, "reconcile")
             await entries.write(connection)
         return len(late)
+
+    async def warn(self, write: Callable[[Delivery], Letter], now: datetime) -> int:
+        """Warn the senders of a batch of deliveries whose lifetime ends soon, each once; returns how many.
+
+        Raises:
+            Unavailable: When the database does not answer.
+        """
+        entries = Entries(now, self._policy)
+        async with self._pool.transaction() as connection:
+            ending = [delivery_of(row) for row in await connection.fetch(_CLAIM_EXPIRING, now, self._batch_size)]
+            letters = await asyncio.to_thread(lambda: [write(delivery) for delivery in ending])
+            for delivery, letter in zip(ending, letters, strict=True):
+                entries.warned(delivery, letter)
+            await entries.write(connection)
+        return len(ending)
+
+    async def tend(self, is_suspended: Callable[[AgencyCode], bool], now: datetime) -> list[Tended]:
+        """See to a batch of recipients whose time has come; returns what was done, nothing when there are none.
+
+        Recipients and deliveries that another process holds are left to it, or to the next turn: this transaction
+        locks recipients first, so it must never wait for a delivery.
+
+        Raises:
+            Unavailable: When the database does not answer.
+        """
+        entries = Entries(now, self._policy)
+        async with self._pool.transaction() as connection:
+            rows = await connection.fetch(_CLAIM_RECIPIENTS, now, _RECIPIENTS_A_TURN)
+            tended = [
+                await self._tend(connection, breaker, is_suspended(breaker.recipient), entries)
+                for breaker in map(breaker_of, rows)
+            ]
+            await change_recipients(connection, [item.after for item in tended])
+            await entries.write(connection)
+        return tended
+
+    async def _tend(self, connection: Connection, before: Breaker, suspended: bool, entries: Entries) -> Tended:
+        policy, now = self._policy.breaker, entries.now
+        breaker = before_turn(before, now, suspended=suspended)
+        limit = allowance(breaker, policy)
+        query = _CLAIM_HELD if breaker.phase == "draining" else _CLAIM_PROBE
+        rows = await connection.fetch(query, breaker.recipient, limit) if limit else []
+        for row in rows:
+            entries.change(settle_released(delivery_of(row), now), "reconcile")
+        left = not rows and await connection.fetchval(_HOLDS_SOME, breaker.recipient)
+        released = [row["delivery_id"] for row in rows]
+        breaker = after_turn(breaker, released, policy, now, left=bool(left))
+        entries.recipient_news(before, breaker, "reconcile")
+        return Tended(before, breaker, len(rows))
 
 
 # Documents that are new. One whose identity is known, or whose sender has used its id before, finds a key taken.
@@ -206,6 +261,7 @@ async def _accept(connection: Connection, accepts: Sequence[Accept], pace: Pace,
             rest.append(accept)
             continue
         new.remove(accept.document_id)
+        entries.seen(accept.envelope.from_)
         entries.deliver(accept, pace)
         entries.event(
             "document.accepted",
@@ -488,6 +544,7 @@ async def _add_receipts(connection: Connection, answered: Sequence[Answered], en
     fresh = [item for item in reversed(first.values()) if item.receipt_id in new]
     for item in fresh:
         entries.keep(item.receipt_id, RECEIPT_TYP, item.token)
+        entries.seen(item.receipt.from_)
     return fresh
 
 
@@ -539,6 +596,7 @@ async def _add_statuses(connection: Connection, stated: Sequence[Stated], entrie
     fresh = [item for item in reversed(first.values()) if item.status_id in new]
     for item in fresh:
         entries.keep(item.status_id, STATUS_TYP, item.token)
+        entries.seen(item.status.from_)
     return fresh
 
 
@@ -580,8 +638,65 @@ FOR UPDATE SKIP LOCKED
 _CLAIM_EXPIRED: Final = f"""
 SELECT {DELIVERY_COLUMNS}
 FROM deliveries
-WHERE expires_at <= $1 AND (state IN ('pending', 'held') OR receipt_due_at IS NOT NULL)
-ORDER BY expires_at
+WHERE coalesce(warn_at, expires_at) <= $1 AND expires_at <= $1
+    AND (state IN ('pending', 'held') OR receipt_due_at IS NOT NULL)
+ORDER BY coalesce(warn_at, expires_at)
 LIMIT $2
 FOR UPDATE SKIP LOCKED
 """  # noqa: S608 - a constant
+
+# Deliveries whose sender is to be warned of their end.
+_CLAIM_EXPIRING: Final = f"""
+SELECT {DELIVERY_COLUMNS}
+FROM deliveries
+WHERE coalesce(warn_at, expires_at) <= $1 AND warn_at <= $1 AND expires_at > $1
+    AND (state IN ('pending', 'held') OR receipt_due_at IS NOT NULL)
+ORDER BY coalesce(warn_at, expires_at)
+LIMIT $2
+FOR UPDATE SKIP LOCKED
+"""  # noqa: S608 - a constant
+
+_RECIPIENTS_A_TURN: Final = 20
+
+# Recipients about whom something is to be done.
+_CLAIM_RECIPIENTS: Final = f"""
+SELECT {BREAKER_COLUMNS}
+FROM recipients
+WHERE due_at <= $1 AND held_by IS NULL
+ORDER BY due_at
+LIMIT $2
+FOR UPDATE SKIP LOCKED
+"""  # noqa: S608 - a constant
+
+# What is held for a recipient, the most urgent first, then the longest held.
+_CLAIM_HELD: Final = f"""
+SELECT {DELIVERY_COLUMNS}
+FROM deliveries
+WHERE state = 'held' AND recipient = $1
+ORDER BY urgency DESC, changed_at
+LIMIT $2
+FOR UPDATE SKIP LOCKED
+"""  # noqa: S608 - a constant
+
+# The longest held of all urgencies, so that a probe that failed is the last to be one again.
+_CLAIM_PROBE: Final = f"""
+SELECT {DELIVERY_COLUMNS}
+FROM deliveries
+WHERE delivery_id = (
+    SELECT first.delivery_id
+    FROM generate_series(0, {len(URGENCIES) - 1}) AS level (urgency)
+    CROSS JOIN LATERAL (
+        SELECT delivery_id, changed_at
+        FROM deliveries
+        WHERE state = 'held' AND recipient = $1 AND deliveries.urgency = level.urgency
+        ORDER BY changed_at
+        LIMIT 1
+    ) AS first
+    ORDER BY changed_at
+    LIMIT $2
+)
+AND state = 'held'
+FOR UPDATE SKIP LOCKED
+"""  # noqa: S608 - a constant
+
+_HOLDS_SOME: Final = "SELECT EXISTS (SELECT FROM deliveries WHERE state = 'held' AND recipient = $1)"

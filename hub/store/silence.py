@@ -6,17 +6,13 @@ from typing import Final
 from hub.store.pool import Pool
 from schemas.identifiers import AgencyCode
 
-# The later of: when the oldest document that waits was accepted, and when the agency last sent a document or a receipt.
+# The later of: when the oldest document that waits was accepted, and when anything signed by the agency came last.
 # Nothing where no document waits: whom nobody writes to is not silent.
 _SILENT_SINCE: Final = """
-SELECT greatest(
-    waiting,
-    (SELECT max(accepted_at) FROM documents WHERE sender = $1),
-    (SELECT max(received_at) FROM receipts WHERE recipient = $1)
-)
+SELECT greatest(waiting, (SELECT seen_at FROM recipients WHERE recipient = $1))
 FROM (
     SELECT min(created_at) AS waiting FROM deliveries
-    WHERE recipient = $1 AND typ = 'truc.document.v1' AND state IN ('pending', 'routed')
+    WHERE recipient = $1 AND typ = 'truc.document.v1' AND state IN ('pending', 'routed', 'held')
 ) AS oldest
 WHERE waiting IS NOT NULL
 """

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
+from hub.core.breaker import Breaker
 from hub.core.diagnosis import (
     DeliveryTrace,
     DocumentTrace,
@@ -19,6 +20,7 @@ from hub.core.diagnosis import (
 )
 from hub.store.entries import DELIVERY_COLUMNS, delivery_of
 from hub.store.pool import Connection, Pool
+from hub.store.recipients import unwell
 from schemas.identifiers import AgencyCode, DocumentId
 
 Finding = DocumentTrace | RefusalTrace | ParkedTrace
@@ -122,8 +124,11 @@ async def trace_documents(connection: Connection, ids: Sequence[bytes]) -> list[
     for row in await connection.fetch(_EVENTS, known):
         events[row["delivery_id"] or row["document_id"]].append(event_of(row))
     deliveries: Mapping[bytes, list[DeliveryTrace]] = defaultdict(list)
-    for row in await connection.fetch(_DELIVERIES, known):
-        deliveries[row["object_id"]].append(_delivery_of(row, events[row["delivery_id"]]))
+    rows = await connection.fetch(_DELIVERIES, known)
+    breakers = await unwell(connection, {AgencyCode(row["recipient"]) for row in rows})
+    for row in rows:
+        breaker = breakers.get(row["recipient"])
+        deliveries[row["object_id"]].append(_delivery_of(row, events[row["delivery_id"]], breaker))
     chains = await _chains(connection, known)
     return [
         _document_of(row, deliveries[row["document_id"]], events[row["document_id"]], chains[row["document_id"]])
@@ -206,7 +211,7 @@ def event_of(row: asyncpg.Record) -> TraceEvent:
     return TraceEvent(row["at"], row["event"], row["actor"], row["code"], row["state"], row["detail"])
 
 
-def _delivery_of(row: asyncpg.Record, events: Sequence[TraceEvent]) -> DeliveryTrace:
+def _delivery_of(row: asyncpg.Record, events: Sequence[TraceEvent], breaker: Breaker | None) -> DeliveryTrace:
     return DeliveryTrace(
         delivery=delivery_of(row),
         recipient_name=row["recipient_name"],
@@ -217,6 +222,7 @@ def _delivery_of(row: asyncpg.Record, events: Sequence[TraceEvent]) -> DeliveryT
         events=tuple(events),
         standing_since=row["standing_since"],
         reason=_reason(events),
+        breaker=breaker,
     )
 
 

@@ -12,6 +12,9 @@ SUBMISSIONS: Final = Counter(
 HANDOVERS: Final = Counter(
     "truc_handovers_total", "Attempts to hand a delivery to the broker, by outcome.", ["outcome"], registry=REGISTRY
 )
+HELD: Final = Counter(
+    "truc_held_total", "Deliveries held because of their recipient, by code.", ["code"], registry=REGISTRY
+)
 ANSWERS: Final = Counter("truc_answers_total", "Answers in receipts, by outcome.", ["outcome"], registry=REGISTRY)
 STATUSES: Final = Counter(
     "truc_statuses_total", "Business statuses that agencies have set, by code.", ["status"], registry=REGISTRY

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from hub.core.breaker import Tended, news
 from hub.core.delivery import Delivery, Transition
 from hub.core.part import Progress
 from hub.core.replay import Release, Step, Turn
@@ -55,6 +56,22 @@ def handovers(attempted: Sequence[tuple[Delivery, Handover]]) -> None:
                 recipient=delivery.recipient,
                 attempts=delivery.attempts,
             )
+
+
+def held(transitions: Sequence[Transition]) -> None:
+    """Tell which deliveries were held, together for each recipient: they may be very many."""
+    counts = Counter((transition.delivery.recipient, transition.code) for transition in transitions)
+    for (recipient, code), count in counts.items():
+        metrics.HELD.labels(code).inc(count)
+        log.info("delivery.held", recipient=recipient, code=code, deliveries=count)
+
+
+def tended(done: Sequence[Tended]) -> None:
+    """Tell what was done about recipients that are not well."""
+    for item in done:
+        event = news(item.before, item.after)
+        if event is not None:
+            log.warning(event, recipient=item.after.recipient, code=item.before.code, released=item.released)
 
 
 def resettled(deadline: str, transitions: Sequence[Transition]) -> None:

@@ -4,19 +4,31 @@ What a real broker and database keep when a process dies is kept here; what they
 """
 
 import hashlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from hub.core.breaker import (
+    SEEN,
+    Breaker,
+    Sign,
+    Tended,
+    after,
+    after_turn,
+    allowance,
+    before_turn,
+    news,
+    sign_of,
+)
 from hub.core.delivery import Delivery, Due, Posting, Transition
 from hub.core.grant import Granted
 from hub.core.ladder import first_standing
 from hub.core.letter import Decision, Letter
 from hub.core.part import Kept, StoredObject, Upload, check_parts, digests_of
-from hub.core.policy import Pace
+from hub.core.policy import Pace, Policy
 from hub.core.reference import check_references
 from hub.core.replay import (
     MOMENT,
@@ -30,7 +42,7 @@ from hub.core.replay import (
     fate_of,
     settle_replayed,
 )
-from hub.core.settlement import Handover, Settling, StatusSettlement
+from hub.core.settlement import Handover, Settling, StatusSettlement, settle_released
 from hub.core.submission import Submission
 from hub.core.trouble import Gone, Unavailable
 from hub.core.verdict import Accept, Answered, AnswerVerdict, Objection, Park, Refuse, Stated, conflict
@@ -184,6 +196,8 @@ class Row:
     code: str | None = None
     next_attempt_at: datetime | None = None
     receipt_due_at: datetime | None = None
+    warn_at: datetime | None = None
+    changed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +338,10 @@ class MemoryLedger:
     parts: MemoryParts = field(default_factory=MemoryParts)
     events: list[Event] = field(default_factory=list)
     claimed: set[DeliveryId] = field(default_factory=set)
+    breakers: dict[AgencyCode, Breaker] = field(default_factory=dict)
     max_batch: int = 50
+    max_share: int = 60
+    policy: Policy = field(default_factory=Policy)
     pace: Pace = field(default_factory=Pace)
     away: int = 0
 
@@ -363,9 +380,11 @@ class MemoryLedger:
                     self._park(park, settling.notice(park), now)
                 case Answered() as answered if answered.receipt_id not in self.receipts:
                     self.receipts[answered.receipt_id] = answered
+                    self.notice(answered.receipt.from_, SEEN, now=now)
                     self._answer(answered, settling, now)
                 case Stated() as stated if stated.status_id not in self.statuses:
                     self.statuses[stated.status_id] = stated
+                    self.notice(stated.status.from_, SEEN, now=now)
                     self._state(settling.status(stated, self._held([stated.delivery_id])), settling, now)
 
     async def record_returns(
@@ -394,6 +413,50 @@ class MemoryLedger:
         self._apply([settle(row.delivery) for row in late if row.delivery.delivery_id not in self.claimed], now)
         return len(late)
 
+    async def warn(self, write: Callable[[Delivery], Letter], now: datetime) -> int:
+        self._reach()
+        ending = [
+            row
+            for row in self.rows.values()
+            if self._may_expire(row) and row.warn_at is not None and row.warn_at <= now < row.delivery.expires_at
+        ]
+        for row in ending:
+            row.warn_at = None
+            self.events.append(
+                Event("delivery.expiring", row.delivery.object_id, row.delivery.delivery_id, code="N605")
+            )
+            self._post(write(row.delivery), now)
+        return len(ending)
+
+    async def tend(self, is_suspended: Callable[[AgencyCode], bool], now: datetime) -> list[Tended]:
+        self._reach()
+        policy = self.policy.breaker
+        tended = []
+        for code, before in sorted(self.breakers.items()):
+            if before.due_at is None or before.due_at > now or before.held_by is not None:
+                continue
+            breaker = before_turn(before, now, suspended=is_suspended(code))
+            held = [
+                row for row in self.rows.values() if row.delivery.recipient == code and row.delivery.state == "held"
+            ]
+            held.sort(key=lambda row: (-row.urgency if breaker.phase == "draining" else 0, row.changed_at))
+            out = [row.delivery for row in held[: allowance(breaker, policy)]]
+            self._apply([settle_released(delivery, now) for delivery in out], now)
+            ids = [delivery.delivery_id for delivery in out]
+            self._turn_recipient(before, after_turn(breaker, ids, policy, now, left=bool(held) and not out))
+            tended.append(Tended(before, self.breakers[code], len(out)))
+        return tended
+
+    def notice(self, code: AgencyCode, *signs: Sign, now: datetime) -> None:
+        before = self.breakers.get(code, Breaker(code))
+        self._turn_recipient(before, after(before, signs, self.policy.breaker, now))
+
+    def _turn_recipient(self, before: Breaker, breaker: Breaker) -> None:
+        self.breakers[breaker.recipient] = breaker
+        event = news(before, breaker)
+        if event is not None:
+            self.events.append(Event(event, code=breaker.code))
+
     @asynccontextmanager
     async def claim(self, now: datetime) -> Any:
         self._reach()
@@ -406,8 +469,17 @@ class MemoryLedger:
             and key not in self.claimed
         ]
         due.sort(key=lambda row: (-row.urgency, row.next_attempt_at))
-        due = due[: self.max_batch]
-        claim = MemoryClaim(self, [Due(row.delivery, row.token) for row in due])
+        counts: Counter[AgencyCode] = Counter()
+        shared = []
+        for row in due:
+            counts[row.delivery.recipient] += 1
+            if counts[row.delivery.recipient] <= self.max_share:
+                shared.append(row)
+        unwell = {code: breaker for code, breaker in self.breakers.items() if not breaker.is_well}
+        claim = MemoryClaim(
+            self,
+            [Due(row.delivery, row.token, unwell.get(row.delivery.recipient)) for row in shared[: self.max_batch]],
+        )
         self.claimed |= {item.delivery.delivery_id for item in claim.due}
         try:
             yield claim
@@ -465,6 +537,7 @@ class MemoryLedger:
             return True
         self.envelope_ids[key] = accept.document_id
         self.documents[accept.document_id] = accept
+        self.notice(envelope.from_, SEEN, now=now)
         self.parts.name(accept)
         self.events.append(Event("document.accepted", accept.document_id))
         for index, addressee in enumerate(accept.addressees):
@@ -481,7 +554,14 @@ class MemoryLedger:
             )
             urgency = URGENCIES.index(envelope.doc.urgency)
             due_at = self.pace.first_attempt_at(index, now, delivery.expires_at)
-            self.rows[delivery.delivery_id] = Row(delivery, accept.token, urgency, next_attempt_at=due_at)
+            self.rows[delivery.delivery_id] = Row(
+                delivery,
+                accept.token,
+                urgency,
+                next_attempt_at=due_at,
+                warn_at=self.policy.warn_at(now, delivery.expires_at),
+                changed_at=now,
+            )
         return True
 
     def _refuse(self, refuse: Refuse, notice: Letter | None, now: datetime) -> None:
@@ -539,6 +619,7 @@ class MemoryLedger:
             row.code = transition.code
             row.next_attempt_at = transition.next_attempt_at
             row.receipt_due_at = transition.receipt_due_at
+            row.changed_at = now
             self.events.append(
                 Event(
                     transition.event,
@@ -550,6 +631,9 @@ class MemoryLedger:
             )
             if transition.letter is not None:
                 self._post(transition.letter, now)
+            sign = sign_of(transition)
+            if sign is not None:
+                self.notice(transition.delivery.recipient, sign, now=now)
 
 
 @dataclass(slots=True)

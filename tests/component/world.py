@@ -7,7 +7,7 @@ import functools
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 from uuid import UUID
@@ -77,6 +77,7 @@ class World:
             by default. A letter with a request of the sender is answered in the same way.
         fate: What the broker does with a publish, instead of taking it.
         after_receiving: Something more that agencies do after each round.
+        suspended_until: Recipients that the directory suspends, from the first acceptance of a document on.
         second_death_after: How many points after the first death the process dies again.
         intake, dispatch, receipts: The loops; a test of the sweep itself puts wrong ones here.
     """
@@ -86,6 +87,7 @@ class World:
     statuses: Callable[[AgencyCode, Envelope | Status], Sequence[StatusCode]] = lambda _recipient, _about: ()
     fate: Callable[[Posting], Handover | None] = lambda _posting: None
     after_receiving: Callable[[], None] = lambda: None
+    suspended_until: dict[AgencyCode, datetime] = field(default_factory=dict)
     second_death_after: int | None = None
     intake: type[Intake] = Intake
     dispatch: type[Dispatch] = Dispatch
@@ -107,6 +109,7 @@ class World:
     deaths: int = 0
 
     def __post_init__(self) -> None:
+        self.ledger.policy = self.policy
         self.replays = MemoryReplays(self.ledger)
         self.blobs = MemoryBlobs(clock=lambda: self.now)
         certificates = []
@@ -287,12 +290,17 @@ class World:
             self.dispatch(ledger, outbox, self, self.policy, clock).turn,
             self.receipts(answers, ledger, self, signer, self.policy, clock).turn,
             Returns(dead, ledger, self.policy, clock).turn,
-            Reconcile(ledger, signer, self.policy, clock).turn,
+            Reconcile(ledger, self, signer, self.policy, clock).turn,
             Replay(Effectful(self.replays, "replays", self.effects), self, self.policy, clock).turn,
         ]
 
     def current(self) -> Directory:
-        return self.directory
+        changed = {
+            code: replace(self.directory.agencies[code], state="suspended")
+            for code, until in self.suspended_until.items()
+            if self.ledger.documents and self.now < until
+        }
+        return replace(self.directory, agencies={**self.directory.agencies, **changed}) if changed else self.directory
 
     # How time passes
 
@@ -353,8 +361,14 @@ class World:
                 row.next_attempt_at,
                 row.receipt_due_at,
                 row.delivery.expires_at if row.delivery.state in ("pending", "held") or row.receipt_due_at else None,
+                row.warn_at if row.delivery.state in ("pending", "held") or row.receipt_due_at else None,
             )
             if moment is not None and row.delivery.state in ("pending", "routed", "held")
+        ]
+        moments += [
+            breaker.due_at
+            for breaker in self.ledger.breakers.values()
+            if breaker.due_at is not None and breaker.held_by is None
         ]
         return min(moments, default=None)
 

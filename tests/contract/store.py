@@ -5,9 +5,10 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from hub import dispatch, intake, parts, receipts, reconcile, replay, returns, sweep
+from hub.core.breaker import Breaker
 from hub.core.delivery import Delivery
 from hub.core.replay import ReplayPace
-from schemas.identifiers import DeliveryId, DocumentId
+from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
 
 
 class Row(NamedTuple):
@@ -40,10 +41,12 @@ class Register(parts.Register, sweep.Register, Protocol):
 class Store(Protocol):
     """One ledger under test.
 
-    A claim holds up to `max_batch` deliveries, and waits a moment only when nothing is due.
+    A claim holds up to `max_batch` deliveries, `max_share` of one recipient, and waits a moment only when nothing is
+    due.
     """
 
     max_batch: int
+    max_share: int
 
     @property
     def ledger(self) -> Ledger: ...
@@ -59,6 +62,9 @@ class Store(Protocol):
 
     async def events(self) -> Sequence[Event]:
         """Every event, oldest first."""
+
+    async def breakers(self) -> Mapping[AgencyCode, Breaker]:
+        """How it stands with every recipient of which anything is known."""
 
     async def parked(self) -> int:
         """How many submissions are put aside."""

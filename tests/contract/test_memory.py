@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from hub.core.breaker import Breaker
 from hub.core.replay import ReplayPace
 from hub.core.submission import Submission
 from schemas.addresses import agency_queue
@@ -24,6 +25,7 @@ from tests.contract.inbox_contract import MAX_BATCH, InboxContract
 from tests.contract.ledger_contract import LedgerContract
 from tests.contract.outbox_contract import EXCHANGE, OutboxContract
 from tests.contract.parts_contract import PartsContract
+from tests.contract.recipients_contract import RecipientsContract
 from tests.contract.replays_contract import ReplaysContract
 from tests.contract.store import Event, Row
 
@@ -47,6 +49,17 @@ class MemoryStore:
     @max_batch.setter
     def max_batch(self, size: int) -> None:
         self.ledger.max_batch = size
+
+    @property
+    def max_share(self) -> int:
+        return self.ledger.max_share
+
+    @max_share.setter
+    def max_share(self, size: int) -> None:
+        self.ledger.max_share = size
+
+    async def breakers(self) -> Mapping[AgencyCode, Breaker]:
+        return dict(self.ledger.breakers)
 
     async def rows(self) -> Mapping[DeliveryId, Row]:
         return {
@@ -99,6 +112,10 @@ class TestBlobs(BlobsContract):
 @pytest.fixture
 def broker() -> MemoryBroker:
     return MemoryBroker()
+
+
+class TestRecipients(RecipientsContract):
+    pass
 
 
 class TestInbox(InboxContract):

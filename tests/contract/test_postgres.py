@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from hub.core.breaker import Breaker
 from hub.core.replay import ReplayPace
 from hub.core.selection import Selection
 from hub.store import replay_orders
@@ -14,11 +15,13 @@ from hub.store.entries import DELIVERY_COLUMNS, delivery_of
 from hub.store.ledger import PostgresLedger
 from hub.store.parts import PostgresParts
 from hub.store.pool import Pool, open_pool
+from hub.store.recipients import BREAKER_COLUMNS, breaker_of
 from hub.store.replay import PostgresReplays
-from schemas.identifiers import DeliveryId, DocumentId
+from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
 from tests.contract.deliveries_contract import DeliveriesContract
 from tests.contract.ledger_contract import LedgerContract
 from tests.contract.parts_contract import PartsContract
+from tests.contract.recipients_contract import RecipientsContract
 from tests.contract.replays_contract import ReplaysContract
 from tests.contract.store import Event, Row
 
@@ -28,6 +31,7 @@ class PostgresStore:
 
     def __init__(self, pool: Pool) -> None:
         self.max_batch = 250
+        self.max_share = 60
         self.pool = pool
         self.ledger = PostgresLedger(pool)
         self.replays = PostgresReplays(pool)
@@ -35,7 +39,12 @@ class PostgresStore:
 
     @property
     def deliveries(self) -> PostgresDeliveries:
-        return PostgresDeliveries(self.pool, max_batch=self.max_batch, wait_s=0.01)
+        return PostgresDeliveries(self.pool, max_batch=self.max_batch, max_share=self.max_share, wait_s=0.01)
+
+    async def breakers(self) -> Mapping[AgencyCode, Breaker]:
+        async with self.pool.reading() as connection:
+            rows = await connection.fetch(f"SELECT {BREAKER_COLUMNS} FROM recipients")
+        return {AgencyCode(row["recipient"]): breaker_of(row) for row in rows}
 
     async def rows(self) -> Mapping[DeliveryId, Row]:
         query = f"SELECT {DELIVERY_COLUMNS}, code, next_attempt_at, receipt_due_at FROM deliveries"
@@ -95,6 +104,10 @@ class TestDeliveries(DeliveriesContract):
 
 
 class TestReplays(ReplaysContract):
+    pass
+
+
+class TestRecipients(RecipientsContract):
     pass
 
 

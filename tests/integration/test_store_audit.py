@@ -4,11 +4,13 @@ from datetime import timedelta
 
 import pytest
 
-from hub.core.settlement import settle_attempt, settle_expired, settle_overdue
+from hub.core.settlement import settle_attempt, settle_expired, settle_held, settle_overdue, warn_of_end
 from hub.store.audit import MAX_LISTED, RULES, audit
 from hub.store.deliveries import PostgresDeliveries
+from hub.store.holds import hold_recipient
 from hub.store.ledger import PostgresLedger
 from hub.store.pool import open_pool
+from schemas.identifiers import AgencyCode
 from tests import builders as a
 from tests.builders import NOW, POLICY, RECIPIENTS
 from tests.keys import agency_keys
@@ -53,6 +55,12 @@ async def pool(database_url):
             NOW,
         )
         await _route(pool, NOW + timedelta(minutes=1))
+        await hold_recipient(pool, AgencyCode("H26.09"), "an", "bảo trì", NOW)
+        await ledger.record([a.decided(a.accept(a.envelope(to=["H26.09"])))], NOW)
+        async with PostgresDeliveries(pool, wait_s=0.01).claim(NOW) as claim:
+            await claim.settle([settle_held(due.delivery, "E813") for due in claim.due], NOW)
+        signer = agency_keys("hub").signer
+        await ledger.warn(lambda item: warn_of_end(item, signer, NOW), LATER - timedelta(minutes=10))
         await ledger.record([a.decided(a.refuse())], LATER)
         await ledger.resettle("expired", lambda item: settle_expired(item, agency_keys("hub").signer, LATER), LATER)
         await ledger.resettle("overdue", lambda item: settle_overdue(item, POLICY, LATER), LATER)
@@ -68,10 +76,10 @@ async def test_ledger_that_the_hub_wrote_holds(pool):
     report = await audit(pool, identities=None)
     assert report.violations == ()
     assert report.holds
-    assert (report.documents, report.owed) == (4, 10)
-    assert report.by_state == {"pending": 5, "routed": 0, "received": 1, "dead": 1, "held": 0, "expired": 3}
-    # documents, receipts, statuses, notices: refused, parked, status put aside, expired
-    assert report.identities_checked == 4 + 5 + 5 + 1 + 1 + 1 + 3
+    assert (report.documents, report.owed) == (5, 11)
+    assert report.by_state == {"pending": 5, "routed": 0, "received": 1, "dead": 1, "held": 1, "expired": 3}
+    # documents, receipts, statuses, notices: refused, parked, status put aside, expiring, expired
+    assert report.identities_checked == 5 + 5 + 5 + 1 + 1 + 1 + 3 + 3
 
 
 async def test_empty_ledger_holds(database_url):
@@ -218,6 +226,39 @@ PLANTED = [
     ),
     ("every reference names a document of the same sender", "UPDATE documents SET sender = 'H99' WHERE refs = '{}'"),
     (
+        "every held delivery says why, and its recipient's own events say so too",
+        "UPDATE ledger SET code = NULL WHERE event = 'delivery.held'",
+    ),
+    (
+        "every held delivery says why, and its recipient's own events say so too",
+        "DELETE FROM ledger WHERE event = 'recipient.held'",
+    ),
+    (
+        "every held delivery says why, and its recipient's own events say so too",
+        "UPDATE ledger SET code = 'E811' WHERE event = 'delivery.held'",
+    ),
+    (
+        "every held delivery waits for a recipient that is not well",
+        "UPDATE recipients SET held_by = NULL, held_reason = NULL, held_at = NULL",
+    ),
+    ("every held delivery waits for a recipient that is not well", "DELETE FROM recipients"),
+    (
+        "a sender is warned of the end of a delivery at most once, and told of it at most once",
+        """
+        INSERT INTO ledger (at, event, actor, document_id, delivery_id, code)
+        SELECT at, event, actor, document_id, delivery_id, code FROM ledger WHERE event = 'delivery.expiring'
+        """,
+    ),
+    (
+        "every notice about a delivery has a delivery of its own",
+        """
+        DELETE FROM deliveries
+        WHERE object_id IN (
+            SELECT decode(detail ->> 'notice', 'hex') FROM ledger WHERE event = 'delivery.expiring' LIMIT 1
+        )
+        """,
+    ),
+    (
         "every notice of a refusal has a delivery",
         "DELETE FROM deliveries WHERE object_id IN (SELECT notice_id FROM refusals)",
     ),
@@ -250,7 +291,7 @@ async def test_great_number_of_violations_is_counted_and_some_are_listed(pool, d
     await PostgresLedger(pool).record([a.decided(a.accept(signed=False)) for _ in range(30)], NOW)
     await run_sql(database_url, "UPDATE documents SET recipients = 99")
     [violation] = (await audit(pool)).violations
-    assert (violation.count, len(violation.ids)) == (34, MAX_LISTED)
+    assert (violation.count, len(violation.ids)) == (35, MAX_LISTED)
 
 
 async def test_sample_of_identities_is_no_larger_than_asked_for(pool):

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from hub.core.policy import Retry
 from hub.settings import SettingsError, load_settings
+from schemas.identifiers import AgencyCode
 
 
 @pytest.fixture(autouse=True)
@@ -67,9 +69,22 @@ def test_variables_of_an_adapter_and_of_the_tests_are_let_be(monkeypatch, name):
     load_settings()
 
 
+def test_rules_for_a_code_and_for_a_recipient_are_read_from_the_file():
+    Path("truc.toml").write_text("[retry_by_code.E807]\nretry_delay_s = 60\n[retry_by_recipient.H26]\nmax_attempts = 3")
+
+    policy = load_settings().policy()
+
+    assert policy.retry("E807", AgencyCode("H26")) == Retry(60, policy.max_retry_delay_s, 3)
+    assert policy.retry("E805", AgencyCode("H27")) == Retry(policy.retry_delay_s, policy.max_retry_delay_s, None)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
+        (b"[retry_by_code.E999]", "retry_by_code.E999"),
+        (b"[retry_by_code.E807]\nmax_attempts = 0", "retry_by_code.E807.max_attempts: "),
+        (b"[retry_by_code.E807]\nretry_delay = 5", "retry_by_code.E807.retry_delay: unknown key"),
+        (b"[retry_by_code.E807]\nreceipt_deadline_s = 5", "retry_by_code.E807.receipt_deadline_s: unknown key"),
         (b"intake_bach = 5", "intake_bach: unknown key"),
         (b"intake_batch = ", "truc.toml: Invalid value"),
         (b"\xff\xfe", "truc.toml: 'utf-8' codec"),

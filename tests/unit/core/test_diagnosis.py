@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from hub.core.breaker import Breaker, hold
 from hub.core.delivery import STATES, Delivery
 from hub.core.diagnosis import (
     PROGRESS,
@@ -15,6 +16,7 @@ from hub.core.diagnosis import (
     DocumentTrace,
     ParkedTrace,
     RefusalTrace,
+    TraceEvent,
     clock_time,
     diagnose_delivery,
     diagnose_document,
@@ -82,7 +84,9 @@ def test_times_are_written_as_a_document_office_does() -> None:
         (trace("pending", code="E802"), "recipient", True, False, "đã đầy"),
         (trace("routed"), "recipient", True, False, "Đã vào hàng đợi"),
         (trace("routed", receipt_due_at=NOW), "hub", True, False, "Quá hạn chưa có biên nhận"),
-        (trace("held"), "operator", False, False, "Tạm giữ"),
+        (trace("held", code="E811"), "recipient", True, False, "im lặng nhiều lần liên tiếp"),
+        (trace("held", code="E812"), "operator", True, False, "tạm ngưng trong danh mục"),
+        (trace("held", code="E813"), "operator", False, False, "`truc release`"),
         (trace("expired", code="E809"), "sender", False, False, "Hết hạn chuyển"),
         (trace("dead", code="E808"), "sender", False, False, "E808"),
         (trace("dead", code="E804"), "recipient", False, True, "E804"),
@@ -95,6 +99,42 @@ def test_each_state_has_its_sentence(
     assert (diagnosis.acts, diagnosis.hub_retries, diagnosis.replay_helps) == (acts, hub_retries, replay_helps)
     assert says in diagnosis.vi
     assert diagnosis.en != diagnosis.vi
+
+
+SILENT = Breaker(
+    AgencyCode("H26"), phase="open", failures=5, failing_since=NOW, opened_at=NOW, due_at=NOW + timedelta(minutes=2)
+)
+
+
+def test_a_held_delivery_says_since_when_the_recipient_is_silent_and_when_it_is_tried_again() -> None:
+    diagnosis = diagnose_delivery(trace("held", code="E811", breaker=SILENT), NOW)
+    assert "Đơn vị im lặng từ 09:05 23/11/2026." in diagnosis.vi
+    assert "Lần thử tới: 09:07 23/11/2026." in diagnosis.vi
+    assert "silent since 09:05 23/11/2026" in diagnosis.en
+
+
+def test_a_delivery_in_the_queue_of_a_silent_recipient_says_so() -> None:
+    assert "Đơn vị im lặng từ 09:05 23/11/2026." in diagnose_delivery(trace("routed", breaker=SILENT), NOW).vi
+    assert "im lặng" not in diagnose_delivery(trace("routed"), NOW).vi
+
+
+def test_what_a_person_holds_says_who_and_why_on_one_line() -> None:
+    by_person = hold(SILENT, "an", "bảo trì\nđến thứ hai", NOW)
+    diagnosis = diagnose_delivery(trace("held", code="E813", breaker=by_person), NOW)
+    assert "an: bảo trì đến thứ hai." in diagnosis.vi
+    assert diagnosis.acts == "operator"
+
+
+def test_what_is_held_for_another_reason_by_now_says_that_one() -> None:
+    suspended = replace(SILENT, suspended=True)
+    assert "E812" in diagnose_delivery(trace("held", code="E813", breaker=suspended), NOW).vi
+
+
+def test_what_was_given_back_says_how_often_and_what_the_broker_calls_it() -> None:
+    back = TraceEvent(NOW, "delivery.returned", "returns", "E805", "pending", {"reason": "rejected"})
+    for state in ("pending", "dead"):
+        facts = trace(state, code="E805", events=(back, back, back))
+        assert "đã lấy 3 lần nhưng không xử lý được (rejected)" in diagnose_delivery(facts, NOW).vi
 
 
 def test_a_recipient_is_named_with_its_code() -> None:

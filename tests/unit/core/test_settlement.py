@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.core.delivery import STATES, Delivery
-from hub.core.policy import Policy
+from hub.core.delivery import STATES, Delivery, Transition
+from hub.core.policy import Policy, Retry
 from hub.core.settlement import (
     retry_at,
     settle_attempt,
@@ -17,10 +17,11 @@ from hub.core.settlement import (
     settle_overdue,
     settle_receipt,
     settle_returned,
+    warn_of_end,
 )
 from hub.core.submission import Submission
 from hub.core.verdict import Answered
-from schemas.directory_file import key_record
+from schemas.directory_file import VIETNAM, key_record
 from schemas.envelope import ENVELOPE_TYP
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
 from schemas.receipt import NOTICE_TYP, Answer, Receipt, read_notice
@@ -101,8 +102,77 @@ def test_an_overdue_delivery_is_sent_again_without_counting_the_attempt_twice() 
     assert (after.state, after.attempts, after.code) == ("pending", 2, "E804")
 
 
-def test_an_overdue_delivery_whose_attempts_are_spent_is_dead() -> None:
-    assert settle_overdue(delivery(state="routed", attempts=5), POLICY, NOW).state == "dead"
+def test_an_overdue_delivery_is_sent_again_as_long_as_it_lives() -> None:
+    assert settle_overdue(delivery(state="routed", attempts=500), POLICY, NOW).state == "pending"
+
+
+def test_a_failure_of_an_unknown_kind_is_given_up_when_its_attempts_are_spent() -> None:
+    assert settle_returned(delivery(state="routed", attempts=4), POLICY, NOW).state == "pending"
+    assert settle_returned(delivery(state="routed", attempts=5), POLICY, NOW).state == "dead"
+
+
+def failed(code: str | None, attempts: int, policy: Policy = POLICY) -> Transition:
+    held = delivery(state="routed", attempts=attempts)
+    said = Answer(delivery=str(held.delivery_id), outcome="failed", at=int(NOW.timestamp()), code=code)
+    (after,) = settle_receipt(answered(said), {held.delivery_id: held}, policy, NOW).transitions
+    return after
+
+
+@pytest.mark.parametrize(
+    ("code", "attempts", "state", "of"),
+    [
+        pytest.param("E301", 1, "dead", "E808", id="permanent: never again"),
+        pytest.param("E502", 1, "dead", "E808", id="permanent: never again, whatever the number"),
+        pytest.param("E901", 500, "pending", "E807", id="passing: within the lifetime"),
+        pytest.param("DIA-DAY", 4, "pending", "E807", id="unknown: up to the number of attempts"),
+        pytest.param("DIA-DAY", 5, "dead", "E807", id="unknown: and no further"),
+        pytest.param(None, 5, "dead", "E807", id="without a code: unknown"),
+        pytest.param("E201", 4, "pending", "E807", id="another directory: unknown"),
+    ],
+)
+def test_what_the_recipient_says_decides_whether_it_is_tried_again(
+    code: str | None, attempts: int, state: str, of: str
+) -> None:
+    after = failed(code, attempts)
+    assert (after.state, after.code) == (state, of)
+
+
+def test_rules_of_a_recipient_come_before_those_of_a_code_and_both_before_the_general_ones() -> None:
+    policy = replace(POLICY, retry_by_code={"E807": Retry(retry_delay_s=60, max_attempts=2)})
+    own = replace(policy, retry_by_recipient={AgencyCode("H26"): Retry(retry_delay_s=600, receipt_deadline_s=7200)})
+    assert timedelta(seconds=45) <= failed("X", 1, policy).next_attempt_at - NOW <= timedelta(seconds=60)
+    assert timedelta(seconds=450) <= failed("X", 1, own).next_attempt_at - NOW <= timedelta(seconds=600)
+    assert [failed("X", 2, each).state for each in (POLICY, policy, own)] == ["pending", "dead", "dead"]
+    due = [settle_attempt(delivery(), "routed", each, NOW).receipt_due_at - NOW for each in (policy, own)]
+    assert due == [timedelta(seconds=600), timedelta(seconds=7200)]
+
+
+def test_a_rule_may_limit_the_attempts_of_a_passing_failure() -> None:
+    policy = replace(POLICY, retry_by_code={"E804": Retry(max_attempts=3)})
+    assert settle_overdue(delivery(state="routed", attempts=2), policy, NOW).state == "pending"
+    assert settle_overdue(delivery(state="routed", attempts=3), policy, NOW).state == "dead"
+
+
+def test_a_probe_costs_no_attempt() -> None:
+    after = settle_attempt(delivery(attempts=3), "routed", POLICY, NOW, probe=True)
+    assert (after.state, after.attempts, after.detail) == ("routed", 3, "probe")
+    assert settle_attempt(delivery(attempts=3), "not-taken", POLICY, NOW, probe=True).attempts == 3
+
+
+def test_a_warning_names_the_recipient_and_the_end() -> None:
+    letter = warn_of_end(delivery(state="held"), agency_keys("hub").signer, NOW)
+    notice = read_notice(_payload(letter.token))
+    assert (letter.to, notice.kind, notice.recipient, notice.document) == ("G22", "expiring", "H26", "ab" * 32)
+    until = (NOW + timedelta(days=7)).astimezone(VIETNAM).strftime("%H:%M %d/%m/%Y")
+    assert until in notice.problems[0].vi
+    assert until in notice.problems[0].en
+
+
+def test_a_warning_comes_a_day_before_the_end_or_after_three_quarters_of_a_short_life() -> None:
+    week, hour = NOW + timedelta(days=7), NOW + timedelta(hours=1)
+    assert POLICY.warn_at(NOW, week) == week - timedelta(days=1)
+    assert POLICY.warn_at(NOW, hour) == hour - timedelta(minutes=15)
+    assert POLICY.warn_at(NOW, NOW - timedelta(hours=1)) == NOW - timedelta(hours=1)
 
 
 @pytest.mark.parametrize("state", [state for state in STATES if state != "routed"])
@@ -203,7 +273,7 @@ def test_a_receipt_without_a_known_sender_is_not_passed_on() -> None:
 @given(attempts=st.integers(1, 10_000), seed=st.integers(0, 2**128 - 1), lifetime_s=st.integers(0, 10**7))
 def test_waits_grow_to_their_bound_and_never_beyond_the_lifetime(attempts: int, seed: int, lifetime_s: int) -> None:
     held = delivery(delivery_id=DeliveryId(UUID(int=seed)), expires_at=NOW + timedelta(seconds=lifetime_s))
-    at = retry_at(held, attempts, POLICY, NOW)
+    at = retry_at(held, attempts, "E807", POLICY, NOW)
     assert NOW <= at <= NOW + timedelta(seconds=min(3600, lifetime_s))
     longest_s = min(5 * 2 ** min(attempts - 1, 20), 3600)
     assert at >= NOW + timedelta(seconds=min(0.75 * longest_s, lifetime_s))
@@ -218,7 +288,7 @@ def test_attempts_that_reach_the_recipient_end(handovers: list[str]) -> None:
         after = settle_attempt(held, handover, POLICY, NOW)
         if after.state == "routed":
             reached += 1
-            after = settle_overdue(delivery(state="routed", attempts=after.attempts), POLICY, NOW)
+            after = settle_returned(delivery(state="routed", attempts=after.attempts), POLICY, NOW)
         held = delivery(state=after.state, attempts=after.attempts)
         if after.state == "dead":
             assert handover == "routed"

@@ -1,0 +1,115 @@
+"""Keeps how it stands with each recipient.
+
+The row of a recipient is locked after all deliveries of a transaction, several in the order of their codes, and it is
+the last thing that a transaction waits for; so no two ever wait for each other. Most transactions need none: what comes
+from recipients that are well is read without a lock and written at most once a minute.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
+from datetime import datetime, timedelta
+from typing import Final
+
+import asyncpg
+
+from hub.core.breaker import Breaker, Sign, after
+from hub.core.policy import BreakerPolicy
+from hub.store.pool import Connection
+from schemas.identifiers import AgencyCode
+
+BREAKER_COLUMNS: Final = (
+    "recipient, phase, failures, code, failing_since, seen_at, opened_at, probe, probes, released, settled, due_at, "
+    "suspended, held_by, held_reason, held_at"
+)
+
+_SEEN_IS_EXACT_TO: Final = timedelta(minutes=1)
+
+
+def breaker_of(row: asyncpg.Record) -> Breaker:
+    """Read the `BREAKER_COLUMNS` of a row."""
+    return Breaker(*(row[name] for name in BREAKER_COLUMNS.split(", ")))
+
+
+# Those of whom this is news: nobody has seen them for a while, or they are not well.
+_CONCERNED: Final = """
+SELECT code
+FROM unnest($1::text[]) AS code
+WHERE NOT EXISTS (
+    SELECT FROM recipients
+    WHERE recipient = code AND seen_at >= $2 AND phase = 'closed' AND failures = 0
+)
+"""
+
+_ADD: Final = """
+INSERT INTO recipients (recipient)
+SELECT code
+FROM unnest($1::text[]) AS code
+WHERE NOT EXISTS (SELECT FROM recipients WHERE recipient = code)
+ORDER BY code
+ON CONFLICT DO NOTHING
+"""
+
+_LOCK: Final = f"""
+SELECT {BREAKER_COLUMNS}
+FROM recipients
+WHERE recipient = ANY($1::text[])
+ORDER BY recipient
+FOR UPDATE
+"""  # noqa: S608 - a constant
+
+_CHANGE: Final = f"""
+UPDATE recipients
+SET ({BREAKER_COLUMNS.removeprefix("recipient, ")}) = ROW (
+    {", ".join("change." + name for name in BREAKER_COLUMNS.removeprefix("recipient, ").split(", "))}
+)
+FROM unnest(
+    $1::text[], $2::text[], $3::integer[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[],
+    $8::uuid[], $9::integer[], $10::integer[], $11::integer[], $12::timestamptz[], $13::boolean[], $14::text[],
+    $15::text[], $16::timestamptz[]
+) AS change ({BREAKER_COLUMNS})
+WHERE recipients.recipient = change.recipient
+"""  # noqa: S608 - constants only
+
+# Recipients that are not well, of these.
+_UNWELL: Final = f"""
+SELECT {BREAKER_COLUMNS}
+FROM recipients
+WHERE recipient = ANY($1::text[]) AND (phase <> 'closed' OR failures > 0 OR suspended OR held_by IS NOT NULL)
+"""  # noqa: S608 - a constant
+
+
+async def unwell(connection: Connection, recipients: Iterable[AgencyCode]) -> Mapping[AgencyCode, Breaker]:
+    """Say how it stands with those of some recipients that are not well."""
+    rows = await connection.fetch(_UNWELL, list(set(recipients)))
+    return {AgencyCode(row["recipient"]): breaker_of(row) for row in rows}
+
+
+async def lock_recipients(connection: Connection, recipients: Iterable[AgencyCode]) -> list[Breaker]:
+    """Lock recipients until the end of the transaction; one that was not known is from now on."""
+    codes = sorted(set(recipients))
+    await connection.execute(_ADD, codes)
+    return [breaker_of(row) for row in await connection.fetch(_LOCK, codes)]
+
+
+async def change_recipients(connection: Connection, breakers: Sequence[Breaker]) -> None:
+    """Write how it stands with locked recipients."""
+    if breakers:
+        rows = [astuple(breaker) for breaker in breakers]
+        await connection.execute(_CHANGE, *([row[index] for row in rows] for index in range(len(rows[0]))))
+
+
+async def note_signs(
+    connection: Connection, signs: Mapping[AgencyCode, Sequence[Sign]], policy: BreakerPolicy, now: datetime
+) -> list[tuple[Breaker, Breaker]]:
+    """Write what was noticed about recipients; returns how it stood and how it stands where that was news."""
+    telling = {code for code, seen in signs.items() if any(sign.noticed not in ("seen", "answered") for sign in seen)}
+    routine = [code for code in signs if code not in telling]
+    if routine:
+        rows = await connection.fetch(_CONCERNED, routine, now - _SEEN_IS_EXACT_TO)
+        telling |= {AgencyCode(row["code"]) for row in rows}
+    if not telling:
+        return []
+    before = await lock_recipients(connection, telling)
+    changes = [(breaker, after(breaker, signs[breaker.recipient], policy, now)) for breaker in before]
+    await change_recipients(connection, [breaker for _, breaker in changes])
+    return changes

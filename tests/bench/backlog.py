@@ -1,0 +1,315 @@
+"""A backlog of 100,000 documents for one agency that comes back, beside 50 others; prints one JSON object last.
+
+`python -m tests.bench.backlog`: private RabbitMQ and PostgreSQL, the hub as it runs in production, real clients. The 50
+others get documents at a steady pace. Measured is the time from submission to handing over, at their side only:
+
+- *quiet*: nothing but them; then the backlog is written into the ledger, by the hub's own way, while its agency is held;
+- *holding*: the backlog is found due and held, as after the failure of its agency;
+- then, in turns so that a machine that is busy otherwise disturbs both alike: *waiting*, the backlog lies there held, and
+  *draining*, a person has released it and its agency takes and answers what comes. The ratio of their p99 is the result.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from adapters.client import AgencyClient, Delivery
+from adapters.inbox_guard import InboxGuard
+from adapters.signer import load_signer
+from adapters.trust import Trust
+from hub.core.letter import Decision
+from hub.core.verdict import Accept
+from hub.dev.servers import Servers, run_directory
+from hub.installation import Installation, install
+from hub.store.audit import audit
+from hub.store.holds import hold_recipient, release_recipient
+from hub.store.ledger import PostgresLedger
+from hub.store.pool import Pool, open_pool
+from schemas.checks.address import Addressee
+from schemas.directory_file import AgencyEntry, DirectoryFile
+from schemas.envelope import ENVELOPE_TYP, DocumentFacts, Envelope, Signer, new_envelope
+from schemas.identifiers import AgencyCode
+from schemas.signing import KeySigner, identity, sign
+from tests.bench.full_path import HUB, hub_process
+from tests.services import run_sql
+
+ROOT = Path(__file__).parents[2]
+SENDER, OTHER_SENDER, BUSY = AgencyCode("G22"), AgencyCode("G01"), AgencyCode("H26")
+OTHERS = [AgencyCode(f"H{number}") for number in range(30, 80)]
+_RAMP_S = 6.0
+"""Of a draining phase, which is not measured: the drain begins small each time."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--backlog", type=int, default=100_000, help="documents for the one agency")
+    parser.add_argument("--per-s", type=float, default=20.0, help="documents a second for the others")
+    parser.add_argument("--phase-s", type=float, default=14.0, help="measured seconds of each phase")
+    parser.add_argument("--pairs", type=int, default=5, help="phases of each kind")
+    parser.add_argument("--answer", metavar="FILE", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.answer:
+        uvloop.run(answer(json.loads(Path(options.answer).read_bytes())))
+        return 0
+    print(json.dumps(measure(options.backlog, options.per_s, options.phase_s, options.pairs)))
+    return 0
+
+
+def measure(backlog: int, per_s: float, phase_s: float, pairs: int) -> dict[str, Any]:
+    """Run all phases and say what the others noticed."""
+    with ExitStack() as ending:
+        folder = ending.enter_context(run_directory("files"))
+        servers = ending.enter_context(Servers(purpose="bench"))
+        installation = asyncio.run(
+            install(
+                amqp_url=servers.amqp_url,
+                management_url=servers.management_url,
+                database_url=servers.database_url,
+                folder=folder / "installation",
+                country=_country(),
+            )
+        )
+        for loops in HUB:
+            ending.enter_context(hub_process(installation, folder, loops.split(",")))
+        return uvloop.run(_measure(installation, folder, (backlog, per_s, phase_s, pairs)))
+
+
+def _country() -> DirectoryFile:
+    agencies = tuple(
+        AgencyEntry(code=code, name=f"Đơn vị {code}", tier="ministry-province", endpoint=code, valid_from="2025-07-01")
+        for code in (SENDER, OTHER_SENDER, BUSY, *OTHERS)
+    )
+    return DirectoryFile(agencies=agencies)
+
+
+async def _measure(installation: Installation, folder: Path, sizes: tuple[int, float, float, int]) -> dict[str, Any]:
+    backlog, per_s, phase_s, pairs = sizes
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(installation.settings["database_url"]))
+        others = await stack.enter_async_context(_others(installation, folder, per_s))
+        quiet = await others.phase(phase_s)
+        await hold_recipient(pool, BUSY, "bench", "paused", datetime.now(UTC))
+        await _write_backlog(pool, installation, backlog)
+        began = time.monotonic()
+        holding: list[float] = []
+        while await _count(pool, "pending") > 0 and time.monotonic() - began < 600:
+            holding += await others.phase(2)
+        held_s = time.monotonic() - began
+        stack.enter_context(_answering(installation, folder))
+        # What the writing of the backlog itself has left to be done is no part of what is compared.
+        await run_sql(installation.settings["database_url"], "VACUUM (ANALYZE) deliveries", "CHECKPOINT")
+        waiting, draining, drained_s = [], [], 0.0
+        for _ in range(pairs):
+            waiting += await others.phase(phase_s)
+            began = time.monotonic()
+            await release_recipient(pool, BUSY, "bench", "measured", datetime.now(UTC))
+            await others.phase(_RAMP_S)
+            draining += await others.phase(phase_s)
+            drained_s += time.monotonic() - began
+            await hold_recipient(pool, BUSY, "bench", "paused", datetime.now(UTC))
+            await others.phase(2)
+        drained, left = await _count(pool, "received"), await _count(pool, "held")
+        report = await audit(pool)
+    p99 = {"waiting": _percentile(waiting, 99), "draining": _percentile(draining, 99)}
+    return {
+        "backlog": backlog,
+        "others": len(OTHERS),
+        "documents_per_s": per_s,
+        "quiet_ms": _figures(quiet),
+        "holding_ms": _figures(holding),
+        "held_per_s": round(backlog / held_s),
+        "waiting_ms": _figures(waiting),
+        "draining_ms": _figures(draining),
+        "drained_per_s": round(drained / drained_s, 1),
+        "left": left,
+        "p99_ratio": round(p99["draining"] / p99["waiting"], 3),
+        "p50_ratio": round(_percentile(draining, 50) / _percentile(waiting, 50), 3),
+        "samples": [len(waiting), len(draining)],
+        "missing": others.missing(),
+        "audit": report.holds,
+    }
+
+
+class Others:
+    """The sender and the 50 recipients beside the backlog."""
+
+    def __init__(self, client: AgencyClient, per_s: float) -> None:
+        self._client = client
+        self._per_s = per_s
+        self._sent: dict[Any, float] = {}
+        self._delays: list[float] = []
+        self._arrived = asyncio.Event()
+        self._number = 0
+
+    async def phase(self, seconds: float) -> list[float]:
+        """Send at a steady pace for a while; returns the delays of what was sent in it, when all of it has arrived."""
+        self._delays = []
+        end = time.monotonic() + seconds
+        async with asyncio.TaskGroup() as tasks:
+            while time.monotonic() < end:
+                tasks.create_task(self._send())
+                await asyncio.sleep(random.expovariate(self._per_s))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(60):
+                await self._arrived.wait()
+        return self._delays
+
+    async def _send(self) -> None:
+        self._number += 1
+        to = OTHERS[self._number % len(OTHERS)]
+        began = time.monotonic()
+        envelope = _envelope(SENDER, to, self._number)
+        self._sent[envelope.id] = began
+        self._arrived.clear()
+        await self._client.submit(envelope)
+
+    async def listen(self, client: AgencyClient) -> None:
+        async for delivery in client.deliveries():
+            began = self._sent.pop(delivery.envelope.id, None)
+            if began is not None:
+                self._delays.append(time.monotonic() - began)
+            if not self._sent:
+                self._arrived.set()
+            async with delivery:
+                pass
+
+    def missing(self) -> int:
+        return len(self._sent)
+
+
+@asynccontextmanager
+async def _others(installation: Installation, folder: Path, per_s: float) -> AsyncIterator[Others]:
+    async with AsyncExitStack() as stack:
+        clients = [
+            await _client(stack, installation.accounts[code], installation, folder) for code in (SENDER, *OTHERS)
+        ]
+        others = Others(clients[0], per_s)
+        listening = [asyncio.create_task(others.listen(client)) for client in clients[1:]]
+        listening.append(asyncio.create_task(_read_letters(clients[0])))
+        yield others
+        for task in listening:
+            task.cancel()
+        await asyncio.gather(*listening, return_exceptions=True)
+
+
+async def _client(stack: AsyncExitStack, account: Any, installation: Installation, folder: Path) -> AgencyClient:
+    guard = stack.enter_context(InboxGuard(folder / f"{account.code}.guard"))
+    signer = load_signer(account.key_file, account.certificate_file)
+    trust = Trust(installation.directory_file)
+    return await stack.enter_async_context(AgencyClient(account.amqp_url, account.code, signer, trust, guard))
+
+
+async def _read_letters(client: AgencyClient) -> None:
+    async for arrival in client.arrivals():
+        async with arrival:  # type: ignore[union-attr]
+            pass
+
+
+@contextmanager
+def _answering(installation: Installation, folder: Path) -> Iterator[None]:
+    """Start the agency of the backlog, in a process of its own so that its work does not slow the measuring one."""
+    account = installation.accounts[BUSY]
+    config = {
+        "code": account.code,
+        "amqp_url": account.amqp_url,
+        "key_file": str(account.key_file),
+        "certificate_file": str(account.certificate_file),
+        "directory_file": str(installation.directory_file.absolute()),
+        "guard_file": str((folder / "busy.guard").absolute()),
+    }
+    file = folder / "busy.json"
+    file.write_text(json.dumps(config))
+    command = [sys.executable, "-m", "tests.bench.backlog", "--answer", str(file)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def answer(config: dict[str, Any]) -> None:
+    """Be the agency that comes back: take, answer, several in one receipt where they come together."""
+    async with AsyncExitStack() as stack:
+        guard = stack.enter_context(InboxGuard(Path(config["guard_file"])))
+        signer = load_signer(Path(config["key_file"]), Path(config["certificate_file"]))
+        trust = Trust(Path(config["directory_file"]))
+        client = await stack.enter_async_context(
+            AgencyClient(config["amqp_url"], config["code"], signer, trust, guard, prefetch=200)
+        )
+        together: list[Delivery] = []
+
+        async def flush() -> None:
+            while True:
+                await asyncio.sleep(0.05)
+                batch, together[:] = list(together), []
+                if batch:
+                    await client.receipts(batch)
+
+        flushing = asyncio.create_task(flush())
+        print("ready", flush=True)
+        async for delivery in client.deliveries():
+            together += [delivery]
+        flushing.cancel()
+
+
+async def _write_backlog(pool: Pool, installation: Installation, count: int) -> None:
+    account = installation.accounts[OTHER_SENDER]
+    signer = load_signer(account.key_file, account.certificate_file)
+    ledger = PostgresLedger(pool)
+    for start in range(0, count, 500):
+        accepts = [_accept(signer, number) for number in range(start, min(start + 500, count))]
+        await ledger.record([Decision(accept, None) for accept in accepts], datetime.now(UTC))
+
+
+def _accept(signer: KeySigner, number: int) -> Accept:
+    envelope = _envelope(OTHER_SENDER, BUSY, number)
+    token = sign(envelope.to_json(), typ=ENVELOPE_TYP, signer=signer, now_s=int(time.time()))
+    addressees = (Addressee(BUSY, "ministry-province"),)
+    return Accept(identity(token), token, envelope, "ministry-province", addressees, 1)
+
+
+def _envelope(sender: AgencyCode, to: AgencyCode, number: int) -> Envelope:
+    facts = DocumentFacts(
+        number=str(number + 1),
+        notation="VPCP-TTĐT",
+        kind="Công văn",
+        subject="Về việc kết nối, liên thông các hệ thống quản lý văn bản và điều hành",
+        issued_on=(datetime.now(UTC) + timedelta(hours=7)).date().isoformat(),
+        signer=Signer(name="Nguyễn Văn An"),
+    )
+    return new_envelope(from_=sender, to=[to], doc=facts, now_s=int(time.time()))
+
+
+_COUNT = "SELECT count(*) FROM deliveries WHERE recipient = $1 AND state = $2 AND typ = 'truc.document.v1'"
+
+
+async def _count(pool: Pool, state: str) -> int:
+    async with pool.reading() as connection:
+        return int(await connection.fetchval(_COUNT, BUSY, state))
+
+
+def _percentile(delays: Sequence[float], percent: int) -> float:
+    ordered = sorted(delays)
+    return ordered[min(int(len(ordered) * percent / 100), len(ordered) - 1)]
+
+
+def _figures(delays: Sequence[float]) -> dict[str, float]:
+    return {f"p{percent}": round(1000 * _percentile(delays, percent), 1) for percent in (50, 95, 99)} if delays else {}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""A hundred thousand deliveries of one recipient, pending or held: no claim and no turn reads more than it takes."""
+
+import re
+import time
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+
+from hub.core.settlement import settle_attempt, settle_held
+from hub.store.deliveries import _CLAIM, _CLAIM_IN_TURN, PostgresDeliveries
+from hub.store.ledger import _CLAIM_EXPIRED, _CLAIM_EXPIRING, _CLAIM_HELD, _CLAIM_PROBE, PostgresLedger
+from hub.store.pool import open_pool
+from tests import builders as a
+from tests.builders import NOW, POLICY
+from tests.services import run_sql
+
+MANY = 100_000
+BUSY = "H26"
+OTHERS = [f"H{number}" for number in range(30, 80)]
+LATER = NOW + timedelta(minutes=5)
+
+# Deliveries to one recipient need a document each.
+_BACKLOG = f"""
+INSERT INTO signed_objects (object_id, typ, token)
+SELECT sha256(number::text::bytea), 'truc.document.v1', number::text::bytea FROM generate_series(1, {MANY}) AS number;
+INSERT INTO deliveries (delivery_id, object_id, typ, sender, recipient, urgency, expires_at, state, created_at,
+    changed_at, next_attempt_at, warn_at)
+SELECT gen_random_uuid(), sha256(number::text::bytea), 'truc.document.v1', 'G22', '{BUSY}', 0,
+    '{NOW + timedelta(days=7)}', %s, '{NOW}', '{NOW}', %s, '{NOW + timedelta(days=6)}'
+FROM generate_series(1, {MANY}) AS number;
+ANALYZE deliveries;
+"""
+PENDING = _BACKLOG % ("'pending'", f"'{NOW}'")
+HELD = _BACKLOG % ("'held'", "NULL")
+
+
+@pytest.fixture
+async def pool(database_url):
+    async with open_pool(database_url) as pool:
+        yield pool
+
+
+async def _one_each(pool):
+    accepts = [a.accept(a.envelope(to=[code]), signed=False) for code in OTHERS]
+    await PostgresLedger(pool).record([a.decided(accept) for accept in accepts], NOW + timedelta(minutes=1))
+
+
+async def _read(pool, query, *values):
+    """Rows that any step of a plan has read, and the plan."""
+    async with pool.transaction() as connection:
+        plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN (ANALYZE, TIMING OFF) {query}", *values))
+    assert "Seq Scan on deliveries" not in plan, plan
+    steps = re.findall(r"actual rows=([\d.]+) loops=(\d+)", plan)
+    removed = re.findall(r"Rows Removed by Filter: (\d+)", plan)
+    return max([float(rows) * int(loops) for rows, loops in steps] + [float(rows) for rows in removed]), plan
+
+
+async def test_first_claim_behind_a_great_backlog_has_everybody_else(pool, database_url):
+    await run_sql(database_url, PENDING)
+    await _one_each(pool)
+    deliveries = PostgresDeliveries(pool, max_batch=300, max_share=60, wait_s=0.01)
+    began = time.perf_counter()
+    async with deliveries.claim(LATER) as claim:
+        took_s = time.perf_counter() - began
+        counts = Counter(due.delivery.recipient for due in claim.due)
+        await claim.settle([settle_attempt(due.delivery, "routed", POLICY, LATER) for due in claim.due], LATER)
+    assert counts == {BUSY: 60} | dict.fromkeys(OTHERS, 1)
+    assert took_s < 1, "a second would be a hundred times too long; this only notices a scan of everything"
+
+
+async def test_a_great_backlog_that_is_to_be_held_never_fills_a_claim(pool, database_url):
+    await run_sql(database_url, PENDING)
+    deliveries = PostgresDeliveries(pool, max_batch=300, max_share=60, wait_s=0.01)
+    for _ in range(5):
+        await _one_each(pool)
+        async with deliveries.claim(LATER) as claim:
+            busy = [due.delivery for due in claim.due if due.delivery.recipient == BUSY]
+            rest = [due.delivery for due in claim.due if due.delivery.recipient != BUSY]
+            held = [settle_held(delivery, "E811") for delivery in busy]
+            await claim.settle(held + [settle_attempt(each, "routed", POLICY, LATER) for each in rest], LATER)
+        assert (len(busy), len(rest)) == (60, 50)
+
+
+async def test_claims_and_turns_read_no_more_than_they_take(pool, database_url):
+    await run_sql(database_url, PENDING)
+    await _one_each(pool)
+    end = NOW + timedelta(days=5)
+    for query, values, takes in (
+        (_CLAIM, (LATER, 300), 300),
+        (_CLAIM_IN_TURN, (LATER, 300, "", [BUSY], 60), 60),
+        (_CLAIM_IN_TURN, (LATER, 300, "H55", [], 60), 120),
+        (_CLAIM_EXPIRED, (end, 250), 0),
+        (_CLAIM_EXPIRING, (end, 250), 0),
+    ):
+        read, plan = await _read(pool, query, *values)
+        assert read <= takes + 2 * len(OTHERS) + 10, plan
+
+
+async def test_probes_and_drains_read_no_more_than_they_take(pool, database_url):
+    await run_sql(database_url, HELD)
+    for query, values, takes in ((_CLAIM_PROBE, (BUSY, 1), 1), (_CLAIM_HELD, (BUSY, 100), 100)):
+        read, plan = await _read(pool, query, *values)
+        assert read <= takes + 10, plan
+
+
+async def test_held_deliveries_are_not_even_looked_at_by_a_claim(pool, database_url):
+    await run_sql(database_url, HELD)
+    await _one_each(pool)
+    read, plan = await _read(pool, _CLAIM, LATER, 300)
+    assert read <= len(OTHERS) + 10, plan
