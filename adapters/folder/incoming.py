@@ -231,10 +231,12 @@ class Incoming:
             await self._lay_alone(letter)
             return
         problems = told_by_hub(notice.problems)
-        if notice.recipient is not None:
+        if notice.recipient is None:
+            await self._turned_down(sent, problems, notice.at)
+        elif notice.kind == "expired":
             await self._note(sent, notice.recipient, {"outcome": "expired", "at": notice.at}, problems)
         else:
-            await self._turned_down(sent, problems, notice.at)
+            await self.outgoing.warn(sent, problems, notice.recipient)
 
     async def _turned_down(self, sent: Sent, problems: Sequence[Told], at_s: int) -> None:
         """Do what the refusal of a packet calls for: try again where waiting alone was the cause, else give it back."""
