@@ -598,14 +598,23 @@ def _apply_status(connection: sqlite3.Connection, status: Status) -> None:
 def _apply_notice(connection: sqlite3.Connection, notice: Notice) -> None:
     if notice.document is None:
         return
-    if notice.kind != "expired":
-        problems = json.dumps([problem.model_dump() for problem in notice.problems], ensure_ascii=False)
-        connection.execute(_TURN_DOWN, (notice.kind, problems, notice.document))
-    elif notice.recipient is not None:
-        delivery_id = _addressed(connection, notice.document, notice.recipient)
-        if delivery_id is not None:
-            first = notice.problems[0]
-            _set_outcome(connection, delivery_id, ("expired", notice.at, first.code, first.vi[:500]))
+    match notice.kind:
+        case "refused" | "parked":
+            problems = json.dumps([problem.model_dump() for problem in notice.problems], ensure_ascii=False)
+            connection.execute(_TURN_DOWN, (notice.kind, problems, notice.document))
+        case "expiring":  # so it is under way; the letter itself says for whom it gets late
+            connection.execute(_ACCEPT, (notice.document,))
+        case "expired":
+            _apply_expiry(connection, notice.document, notice)
+
+
+def _apply_expiry(connection: sqlite3.Connection, document_id: DocumentId, notice: Notice) -> None:
+    if notice.recipient is None:
+        return
+    delivery_id = _addressed(connection, document_id, notice.recipient)
+    if delivery_id is not None:
+        first = notice.problems[0]
+        _set_outcome(connection, delivery_id, ("expired", notice.at, first.code, first.vi[:500]))
 
 
 def _find_member(

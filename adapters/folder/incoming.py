@@ -52,11 +52,13 @@ class Incoming:
         outgoing: The way out of the same folder, with all that both work with.
         sends_arrival: Whether status 01 is sent for what was laid into inbox.
         noting: Held by whoever looks whether something is news and writes it down then.
+        opening: Held by whoever has a whole packet in memory, which is several times its size.
     """
 
     outgoing: Outgoing
     sends_arrival: bool = True
     noting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def take_in(self, arrival: Arrival) -> None:
         """Lay an arrival down and answer it.
@@ -110,7 +112,8 @@ class Incoming:
             found = (Problem("E511", "", f"{part.length} bytes", f"{part.length} byte"),)
             await self._lay_apart(delivery, into, part, found)
             return None
-        fault = await asyncio.to_thread(_contradiction, into, envelope)
+        async with self.opening:
+            fault = await asyncio.to_thread(_contradiction, into, envelope)
         if fault is not None:
             into.unlink(missing_ok=True)
         return fault
@@ -129,10 +132,11 @@ class Incoming:
         else:
             national = await self.outgoing.journal.names_of(_named(delivery.envelope))
             names = await self._names(delivery)
-            packed = await asyncio.to_thread(_packed, delivery, files, names, national)
-            if isinstance(packed, bytes):
-                await asyncio.to_thread(self._places.write, into, packed)
-                return
+            async with self.opening:
+                packed = await asyncio.to_thread(_packed, delivery, files, names, national)
+                if isinstance(packed, bytes):
+                    await asyncio.to_thread(self._places.write, into, packed)
+                    return
             problems = packed
         await self._describe(folder, delivery, problems)
 
@@ -227,10 +231,12 @@ class Incoming:
             await self._lay_alone(letter)
             return
         problems = told_by_hub(notice.problems)
-        if notice.recipient is not None:
+        if notice.recipient is None:
+            await self._turned_down(sent, problems, notice.at)
+        elif notice.kind == "expired":
             await self._note(sent, notice.recipient, {"outcome": "expired", "at": notice.at}, problems)
         else:
-            await self._turned_down(sent, problems, notice.at)
+            await self.outgoing.warn(sent, problems, notice.recipient)
 
     async def _turned_down(self, sent: Sent, problems: Sequence[Told], at_s: int) -> None:
         """Do what the refusal of a packet calls for: try again where waiting alone was the cause, else give it back."""

@@ -112,6 +112,16 @@ class Outgoing:
         reason = Reason(sent.file, "sent", sent.key.digest, self.clock(), problems, sent.document_id, recipient)
         await asyncio.to_thread(self.places.explain, f"{sent.file}.{recipient}", reason, self.language)
 
+    async def warn(self, sent: Sent, problems: Sequence[Told], recipient: AgencyCode) -> None:
+        """Write down beside a packet in sent that one recipient is about not to get it.
+
+        Raises:
+            FileUnusable: When it cannot be written.
+        """
+        reason = Reason(sent.file, "sent", sent.key.digest, self.clock(), problems, sent.document_id, recipient)
+        file = self.places.sent / f"{sent.file}.status" / f"{recipient}.expiring.txt"
+        await asyncio.to_thread(self.places.write, file, reason.as_text(self.language).encode())
+
     async def give_back(self, sent: Sent, problems: Sequence[Told]) -> None:
         """Take a packet that the axis has refused from sent to failed.
 

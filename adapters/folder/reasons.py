@@ -57,7 +57,7 @@ _STEP: Final = re.compile(r"([A-Za-z]+)(?:\[([0-9]+)\])?")
 
 _HEADINGS: Final[Mapping[Language, tuple[str, str]]] = {
     "vi": ("CHƯA GỬI ĐƯỢC", "CHƯA TỚI ĐƯỢC {}"),
-    "en": ("NOT SENT", "DID NOT GET TO {}"),
+    "en": ("NOT SENT", "HAS NOT GOT TO {}"),
 }
 
 

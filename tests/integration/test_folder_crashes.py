@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,7 +27,17 @@ from schemas.edxml.packet import Earlier, Party, StatusPacket
 from schemas.edxml.reader import read_packet
 from schemas.envelope import EdxmlOrigin, Envelope, read_envelope
 from schemas.identifiers import DocumentId, delivery_id_of, identity_of
-from schemas.receipt import NOTICE_TYP, Notice, NoticeProblem, Status, read_receipt, read_status
+from schemas.receipt import (
+    NOTICE_TYP,
+    RECEIPT_TYP,
+    Answer,
+    Notice,
+    NoticeProblem,
+    Receipt,
+    Status,
+    read_receipt,
+    read_status,
+)
 from schemas.signing import identity, payload_of, sign
 from tests import builders as a
 from tests import packets
@@ -139,12 +150,13 @@ class Stage:
         await self.axis.deliver(token, agency)
         return identity(token), data
 
-    async def tell(self, document_id: DocumentId, code: str, at_s: int | None = None) -> None:
-        """Let the hub say that it has refused a document."""
+    async def tell(
+        self, document_id: DocumentId, code: str, at_s: int | None = None, kind: str = "refused", **changes: Any
+    ) -> None:
+        """Let the hub say that it has refused a document, or that it gets late."""
         problem = NoticeProblem(code=code, en="no", vi="không")
-        notice = Notice(
-            to=self.axis.agency, kind="refused", document=document_id, at=at_s or now_s(), problems=(problem,)
-        )
+        values = {"to": self.axis.agency, "kind": kind, "document": document_id, "problems": (problem,)}
+        notice = Notice(**values, at=at_s or now_s(), **changes)
         token = sign(notice.to_json(), typ=NOTICE_TYP, signer=agency_keys("hub").signer, now_s=now_s())
         await self.axis.deliver(token, self.axis.agency)
 
@@ -454,3 +466,47 @@ async def test_a_part_that_the_hub_does_not_take_is_told_with_its_code(stage: St
         assert folder.names("failed") == ["7.edxml"]
         assert "E520" in (folder.root / "failed" / "7.edxml.reason.txt").read_text()
     assert await stage.submitted() == []
+
+
+async def test_what_expires_for_one_recipient_is_told_and_stays_in_sent(stage: Stage) -> None:
+    document_id = await sent_before(stage)
+    late = stage.axis.sender
+    async with stage.folder(Stopper()) as folder:
+        beside = folder.root / "sent" / "7.edxml.status"
+        await stage.tell(document_id, "N605", kind="expiring", recipient=late)
+        await take_one(folder)
+        assert [path.name for path in beside.iterdir()] == [f"{late}.expiring.txt"]
+        assert folder.names("failed") == []
+
+        await stage.tell(document_id, "E809", kind="expired", recipient=late)
+        await take_one(folder)
+        assert json.loads((beside / f"{late}.json").read_bytes())["outcome"] == "expired"
+        reasons = sorted(path.name for path in (folder.root / "failed").iterdir())
+        assert reasons == [f"7.edxml.{late}.reason.json", f"7.edxml.{late}.reason.txt"]
+        assert folder.names("sent") == ["7.edxml", "7.edxml.status"]
+
+
+async def test_a_refusal_of_one_recipient_is_told_and_a_later_failure_changes_nothing(stage: Stage) -> None:
+    document_id = await sent_before(stage)
+    recipient = stage.axis.sender
+    delivery = str(delivery_id_of(document_id, recipient))
+    async with stage.folder(Stopper()) as folder:
+        for outcome, at_s in (("failed", now_s()), ("refused", now_s() + 1), ("failed", now_s() + 2)):
+            answer = Answer(delivery=delivery, outcome=outcome, at=at_s, code="SAI", detail="Không thuộc thẩm quyền")
+            receipt = Receipt(from_=recipient, to=stage.axis.agency, answers=(answer,))
+            signer = agency_keys(recipient).signer
+            token = sign(receipt.to_json(), typ=RECEIPT_TYP, signer=signer, now_s=now_s())
+            await stage.axis.deliver(token, stage.axis.agency)
+            await take_one(folder)
+        file = folder.root / "sent" / "7.edxml.status" / f"{recipient}.json"
+        assert json.loads(file.read_bytes())["outcome"] == "refused"
+        text = (folder.root / "failed" / f"7.edxml.{recipient}.reason.txt").read_text()
+        assert "Không thuộc thẩm quyền" in text
+
+
+async def test_a_letter_about_something_that_never_passed_here_is_kept(stage: Stage) -> None:
+    async with stage.folder(Stopper()) as folder:
+        await stage.tell(DocumentId("ab" * 32), "E404")
+        await take_one(folder)
+        (file,) = (folder.root / "unpacked").iterdir()
+        assert json.loads(file.read_bytes())["document"] == "ab" * 32

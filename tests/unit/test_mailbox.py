@@ -293,6 +293,17 @@ async def test_an_expired_delivery_is_told_for_its_recipient(mailbox):
     assert (recipient.outcome, recipient.code) == ("expired", "E404")
 
 
+async def test_a_delivery_that_expires_soon_changes_nothing_but_that_its_document_is_under_way(mailbox):
+    document = drawn()
+    await mailbox.submit(document, now(), max_waiting=10)
+    content = notice("expiring", document.document_id, SENDER)
+    assert await mailbox.note(letter(content), content, now())
+
+    submission = await state_of(mailbox, document.document_id)
+    assert submission.state == "accepted"
+    assert submission.recipients[0].outcome is None
+
+
 async def test_statuses_are_listed_oldest_first_and_once(mailbox):
     document = drawn()
     await mailbox.submit(document, now(), max_waiting=10)

@@ -16,7 +16,7 @@ from cryptography import x509
 from lxml import etree
 
 from adapters.errors import FileUnusable
-from adapters.examination import Examiner
+from adapters.examination import Examiner, examine_file
 from adapters.folder import drafting
 from adapters.folder.journal import Key
 from schemas.edxml.attachments import pack
@@ -99,6 +99,7 @@ def without(tag: str) -> bytes:
     return etree.tostring(root)
 
 
+ONLY_THE_JOURNAL_KNOWS = ("revocation of what was never sent", "status about what never came")
 BAD: dict[str, tuple[Callable[[], bytes], list[str]]] = {
     "UTF-16": (lambda: packets.xml().decode().replace("UTF-8", "UTF-16").encode("utf-16"), ["E510"]),
     "wrong namespace": (lambda: packets.changed(("QCVN_102_2016", "QCVN_102_2017")), ["E510"]),
@@ -114,7 +115,7 @@ BAD: dict[str, tuple[Callable[[], bytes], list[str]]] = {
     "no XML at all": (lambda: packets.PDF, ["E510"]),
     "nothing in it": (lambda: b"", ["E510"]),
     "larger than a packet may be": (lambda: packets.xml() + b" " * MAX_PACKET_BYTES, ["E511"]),
-    "sender of another": (lambda: packets.changed((">G01<", ">G02<")), ["E401"]),
+    "sender that the directory does not know": (lambda: packets.changed((">G01<", ">G02<")), ["E401"]),
     "revocation of what was never sent": (
         lambda: packets.changed(("<edXML:BussinessDocType>0<", "<edXML:BussinessDocType>1<")),
         ["E512"],
@@ -130,6 +131,14 @@ async def test_bad_input_ends_in_failed_with_its_code_and_is_not_queued(folder, 
     make, codes = BAD[what]
 
     assert await failed(folder, "xau.edxml", make()) == codes
+
+
+@pytest.mark.parametrize("what", [what for what in BAD if what not in ONLY_THE_JOURNAL_KNOWS])
+def test_verify_says_the_same_beforehand(what):
+    make, codes = BAD[what]
+    examiner = Examiner(stage.directory(), _certificates(), None, stage.NOW)
+
+    assert sorted({problem.code for problem in examine_file(make(), examiner).problems}) == codes
 
 
 async def test_a_file_that_nobody_lets_us_read_ends_in_failed(folder, monkeypatch):

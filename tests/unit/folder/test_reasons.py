@@ -28,7 +28,7 @@ def test_a_clerk_reads_where_what_and_what_to_do():
 def test_the_same_in_english():
     text = reason(document="cd" * 32, recipient="H26").as_text("en")
 
-    assert text.startswith("DID NOT GET TO H26\n")
+    assert text.startswith("HAS NOT GOT TO H26\n")
     assert "Identity on the axis: cdcd" in text
     assert f"1. {TO}" in text
     assert f"   What to do: {CATALOGUE['E404'].fix_en}" in text
