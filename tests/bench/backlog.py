@@ -20,6 +20,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -132,7 +133,7 @@ async def _measure(installation: Installation, folder: Path, sizes: tuple[int, f
         drained, left = await _count(pool, "received"), await _count(pool, "held")
         report = await audit(pool)
     pairs_of = list(zip(waiting, draining, strict=True))
-    all_waiting, all_draining = [sum(phases, []) for phases in (waiting, draining)]
+    all_waiting, all_draining = [list(chain.from_iterable(phases)) for phases in (waiting, draining)]
     return {
         "backlog": backlog,
         "others": len(OTHERS),
