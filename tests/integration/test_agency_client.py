@@ -131,13 +131,62 @@ async def test_a_duplicate_after_a_restart_is_not_handed_over_either(axis, tmp_p
         async with client_of(axis, guard) as client, await first(client.deliveries()):
             pass
 
-    await axis.deliver(token, axis.agency, times=2)
+    await axis.deliver(token, axis.agency)
     with InboxGuard(tmp_path / "guard.db") as guard:
         async with client_of(axis, guard) as client:
             assert await nothing_arrives(client.arrivals())
 
-    receipts = [await axis.take_receipt() for _ in range(3)]
-    assert receipts == receipts[:1] * 3
+    assert await axis.take_receipt() == await axis.take_receipt()
+    assert await axis.is_empty(agency_queue(axis.agency))
+
+
+async def test_duplicates_that_come_together_are_answered_together(axis, tmp_path):
+    token = signed(envelope(axis.sender, axis.agency))
+    await axis.deliver(token, axis.agency)
+    with InboxGuard(tmp_path / "guard.db") as guard:
+        async with client_of(axis, guard) as client, await first(client.deliveries()):
+            pass
+
+    await axis.deliver(token, axis.agency, times=5)
+    with InboxGuard(tmp_path / "guard.db") as guard:
+        async with client_of(axis, guard) as client:
+            assert await nothing_arrives(client.arrivals())
+
+    assert 2 <= await axis.waiting(RECEIPTS) <= 6
+    assert await axis.is_empty(agency_queue(axis.agency))
+
+
+async def test_what_waits_is_opened_together_and_what_nobody_took_was_not_interrupted(axis, guard):
+    for _ in range(5):
+        await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency)
+    async with client_of(axis, guard) as client:
+        in_hand = await first(client.deliveries())
+
+    async with client_of(axis, guard) as client:
+        deliveries = client.deliveries()
+        again = [await first(deliveries) for _ in range(5)]
+
+    assert {each.delivery_id for each in again if each.interrupted} == {in_hand.delivery_id}
+
+
+async def test_a_step_that_is_cancelled_while_it_opens_loses_nothing(axis, guard, monkeypatch):
+    for _ in range(5):
+        await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency)
+    begin_all, may_go_on = guard.begin_all, asyncio.Event()
+
+    async def slowly(*arguments):
+        await may_go_on.wait()
+        return await begin_all(*arguments)
+
+    monkeypatch.setattr(guard, "begin_all", slowly)
+    async with client_of(axis, guard) as client:
+        deliveries = client.deliveries()
+        assert await nothing_arrives(deliveries)
+        may_go_on.set()
+        taken = [await first(deliveries) for _ in range(5)]
+
+    assert len({each.delivery_id for each in taken}) == 5
+    assert not any(each.interrupted for each in taken)
 
 
 async def test_duplicates_of_a_document_in_hand_are_settled_with_it(axis, guard):
