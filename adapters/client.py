@@ -546,7 +546,7 @@ class AgencyClient:
         comes up as a delivery that is `interrupted`, to be kept once more.
         """
         if delivery.delivery_id in self._in_hand:
-            await self._acknowledge(delivery.delivery_id)
+            self._acknowledge(delivery.delivery_id)
 
     def delivery(
         self, delivery_id: DeliveryId, document_id: DocumentId, recipient: AgencyCode, envelope: Envelope, token: bytes
@@ -575,7 +575,7 @@ class AgencyClient:
         """
         if letter.delivery_id in self._in_hand:
             await self._guard.settle({letter.delivery_id: HandedOver(None)}, self._clock())
-            await self._acknowledge(letter.delivery_id)
+            self._acknowledge(letter.delivery_id)
 
     async def give_back(self, letter: Letter) -> None:
         """Let the axis send a letter again later.
@@ -584,7 +584,7 @@ class AgencyClient:
             Unusable: When the guard cannot be used.
         """
         await self._guard.release([letter.delivery_id])
-        await self._put_aside(letter.delivery_id)
+        self._put_aside(letter.delivery_id)
 
     def leave_open(self, delivery_id: DeliveryId) -> None:
         """Put what was not answered back into `arrivals()`; it can still be answered before it comes again."""
@@ -617,7 +617,7 @@ class AgencyClient:
                 self.leave_open(delivery_id)
             raise
         for delivery_id in delivery_ids:
-            await self._acknowledge(delivery_id)
+            self._acknowledge(delivery_id)
 
     async def _submit_linked(
         self,
@@ -669,17 +669,17 @@ class AgencyClient:
     async def _publish(self, lane: Lane, token: bytes, timeout_s: float | None) -> None:
         await self._publisher.publish(token, submit_key(lane, self._code), timeout_s)
 
-    async def _acknowledge(self, delivery_id: DeliveryId) -> None:
+    def _acknowledge(self, delivery_id: DeliveryId) -> None:
         self._left_open.discard(delivery_id)
         messages = self._in_hand.pop(delivery_id, [])
         while messages:
-            await acknowledge(messages.pop(0))
+            acknowledge(messages.pop(0))
 
-    async def _put_aside(self, delivery_id: DeliveryId) -> None:
+    def _put_aside(self, delivery_id: DeliveryId) -> None:
         self._left_open.discard(delivery_id)
         messages = self._in_hand.pop(delivery_id, [])
         while messages:
-            await put_aside(messages.pop(0))
+            put_aside(messages.pop(0))
 
     def _forget_messages(self) -> None:
         """Let go of the messages of a lost connection: nothing can settle them, and all of them come again."""
@@ -832,7 +832,7 @@ class AgencyClient:
     async def _repeat(self, known: HandedOver, each: "_InHand") -> None:
         if known.receipt is not None:
             await self._send_receipt(Receipt.model_validate_json(known.receipt), timeout_s=None)
-        await self._acknowledge(each.delivery_id)
+        self._acknowledge(each.delivery_id)
 
     async def _reject(self, unproven: Unproven, recipient: AgencyCode, delivery_id: DeliveryId) -> None:
         """Answer a document with `failed`; put aside what cannot be answered, which the axis counts as a failure too.
@@ -851,9 +851,9 @@ class AgencyClient:
                 detail=CATALOGUE[code].en,
             )
             await self._send_receipt(self._receipt_of(recipient, None, [answer]), timeout_s=None)
-            await self._acknowledge(delivery_id)
+            self._acknowledge(delivery_id)
         else:
-            await self._put_aside(delivery_id)
+            self._put_aside(delivery_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -333,18 +333,18 @@ class Consumer:
             self._forget_messages()
 
 
-async def acknowledge(message: Message) -> None:
+def acknowledge(message: Message) -> None:
     """Settle a message; one whose channel is gone comes again."""
     try:
-        await message.channel.basic_ack(message.number, wait=False)
+        message.channel.acknowledge(message.number)
     except _TROUBLE as error:
         log.info("ack.stale: %s", error)  # the channel is gone; the message comes again and is known
 
 
-async def put_aside(message: Message) -> None:
+def put_aside(message: Message) -> None:
     """Give a message back to the axis, which decides about it."""
     try:
-        await message.channel.basic_reject(message.number, requeue=False, wait=False)
+        message.channel.reject(message.number)
     except _TROUBLE as error:
         log.info("reject.stale: %s", error)
 
