@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from adapters.cli import convert, doctor, echo, folder, gateway, listen, send, status, verify
+from adapters.cli import convert, doctor, echo, folder, gateway, listen, round_trip, send, status, verify
 from adapters.cli.output import Language, Session
 
 app = typer.Typer(
@@ -34,4 +34,5 @@ app.command()(verify.verify)
 app.command()(convert.convert)
 app.command()(doctor.doctor)
 app.command()(folder.folder)
+app.command("test")(round_trip.try_out)
 app.command()(echo.echo)

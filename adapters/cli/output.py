@@ -38,7 +38,7 @@ class Language(StrEnum):
     EN = "en"
 
 
-_ACTORS: Final = {
+ACTORS: Final = {
     Language.VI: {
         "sender": "Đơn vị của bạn.",
         "recipient": "Đơn vị nhận.",
@@ -174,7 +174,7 @@ def explain_problems(problems: Iterable["Problem"], language: Language) -> str:
 
 def exit_of(error: "AgencyError") -> Exit:
     """Give the exit code of an error."""
-    from adapters.errors import BrokerError, NoQueue, RefusedByBroker
+    from adapters.errors import BrokerError, HubError, NoQueue, PartError, RefusedByBroker
 
     match error:
         case RefusedByBroker():
@@ -183,6 +183,8 @@ def exit_of(error: "AgencyError") -> Exit:
             return Exit.NOT_FOUND
         case BrokerError():
             return Exit.UNREACHABLE
+        case PartError() | HubError() if error.code.code == "E901":
+            return Exit.UNREACHABLE
         case _:
             return Exit.CONFIGURATION
 
@@ -190,7 +192,7 @@ def exit_of(error: "AgencyError") -> Exit:
 def _explain(code: "Code", places: Sequence[tuple[str, str]], language: Language) -> str:
     vietnamese = language is Language.VI
     title, place_label, found_label, acts_label, fix_label, retry = _LABELS[language]
-    acts = _ACTORS[language][code.acts] + (f" {retry}" if code.retry else "")
+    acts = ACTORS[language][code.acts] + (f" {retry}" if code.retry else "")
     rows = (
         *(row for place, found in places for row in ((place_label, place), (found_label, found))),
         (acts_label, acts),
