@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from adapters.cli.output import Exit, Misused, Session, run, say
+from adapters.cli.output import Exit, Misused, Session, run_plain, say
 
 if TYPE_CHECKING:
     from adapters.enrolment import Way
@@ -53,23 +53,20 @@ def init(
     session: Session = context.obj
     given = _Given(code, broker, password_file, hub, papers, key, certificate, directory, way, folder, data)
 
-    async def command() -> Exit:
+    def command() -> Exit:
         from adapters.settings import FILE_NAME
 
         target = (session.config or Path(FILE_NAME)).absolute()
         if target.exists() and not force:
             raise Misused(target, "is there already; --force overwrites it", "đã có; dùng --force để ghi đè")
         interview = _Interview(session, given, _handed_over(from_), asks=not yes)
-        try:
-            values = interview.hold(target.parent)
-        except typer.Abort:
-            return Exit.INTERRUPTED
+        values = interview.hold(target.parent)
         _make_folders(values)
         _write(target, values, session, force=force)
         _tell(session, target, values)
         return Exit.DONE
 
-    run(session, command)
+    run_plain(session, command)
 
 
 @dataclass(frozen=True, slots=True)

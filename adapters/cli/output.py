@@ -124,20 +124,29 @@ def run(session: Session, command: Callable[[], Coroutine[Any, Any, Exit]]) -> N
     Raises:
         typer.Exit: Always.
     """
+    run_plain(session, lambda: asyncio.run(command()))
+
+
+def run_plain(session: Session, command: Callable[[], Exit]) -> None:
+    """Run a command that waits for a person: inside a loop, Ctrl-C would not get through to the question.
+
+    Raises:
+        typer.Exit: Always.
+    """
     from adapters.errors import AgencyError
 
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     for library in ("aiormq", "aio_pika"):  # they report as errors what is tried again here
         logging.getLogger(library).setLevel(logging.CRITICAL)
     try:
-        code = asyncio.run(command())
+        code = command()
     except AgencyError as error:
         say(explain_error(error, session.language))
         code = exit_of(error)
     except Misused as error:
         say(session.choose(error.vi, error.en))
         code = Exit.USAGE
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         code = Exit.INTERRUPTED
     raise typer.Exit(code)
 

@@ -1,7 +1,13 @@
 """`truc-agency init` from its answers to its file."""
 
+import fcntl
 import os
+import pty
+import subprocess
+import sys
+import termios
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -125,3 +131,63 @@ def test_without_a_terminal_nothing_is_asked():
 
     assert (ended.exit_code, "--yes" in ended.stderr) == (2, True)
     assert "TRUC_AGENCY_CONFIG" not in os.environ
+
+
+class Terminal:
+    """A person at a terminal."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.ours, theirs = pty.openpty()
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        command = [sys.executable, "-m", "adapters", *arguments]
+        self.process = subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - so that Ctrl-C is a signal
+        )  # fmt: skip
+        os.close(theirs)
+        self.seen = ""
+
+    def answer(self, question: str, text: str) -> None:
+        """Wait for a question and type an answer. A question for a password throws away what is typed before its last blank."""
+        while question not in self.seen:
+            self.seen += os.read(self.ours, 4096).decode()
+        self.seen = ""
+        os.write(self.ours, text.encode())
+
+    def end(self) -> int:
+        return self.process.wait(20)
+
+    def leave(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self.ours)
+
+
+@pytest.fixture
+def person() -> Iterator[Terminal]:
+    terminal = Terminal("init")
+    yield terminal
+    terminal.leave()
+
+
+def test_a_person_is_asked_five_questions_and_again_what_cannot_be_used(tmp_path, papers, person):
+    person.answer("1/5", "H26/1\n")
+    person.answer("1/5", f"{CODE}\n")
+    person.answer("2/5", "axis.example.vn\n")
+    person.answer("kết nối): ", "bí mật\n")
+    person.answer("[https://axis.example.vn]", "\n")
+    person.answer("4/5", "giấy tờ\n")
+    person.answer("5/5", "cổng\n")
+
+    assert person.end() == 0
+    written = tomllib.loads((tmp_path / "truc-agency.toml").read_text())
+    assert written["amqp_url"] == f"amqps://{CODE}:b%C3%AD%20m%E1%BA%ADt@axis.example.vn/"
+    assert (written["key_file"], "folder" in written) == (str(papers / "k.pem"), False)
+
+
+def test_ctrl_c_at_a_question_ends_it_and_nothing_is_written(tmp_path, person):
+    person.answer("1/5", "\x03")
+
+    assert person.end() == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["giấy tờ"]
