@@ -42,7 +42,7 @@ bench-folder: setup ## Measure edXML documents a second from outbox to inbox
 # On a laptop, tests whose service is missing are skipped with the reason; in CI they fail.
 test: check ## Run every check and every test
 	@$(BOOTSTRAP) services || [ -z "$$CI" ]
-	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/pytest -n 3 --dist loadfile $(ARGS)
 
 run: setup ## Run the hub until Ctrl-C; its data stay in .truc/run
 	@$(TRUC) run --dev $(ARGS)

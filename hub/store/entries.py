@@ -127,6 +127,7 @@ class Entries:
                 delivery.expires_at,
                 self.now,
                 request,
+                self.policy.warn_at(self.now, delivery.expires_at),
             )
         )
 
