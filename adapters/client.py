@@ -40,7 +40,7 @@ from typing import Final, Generic, Self, TypeVar
 
 from adapters.channel import Message
 from adapters.errors import BrokerError, Unusable
-from adapters.inbox_guard import HandedOver, InboxGuard
+from adapters.inbox_guard import Found, HandedOver, InboxGuard
 from adapters.line import Consumer, Line, Publisher, acknowledge, put_aside
 from adapters.parts import PartStore
 from adapters.proof import Unproven, prove
@@ -152,6 +152,8 @@ class Delivery:
 class Letter:
     """A receipt, a status or a notice for one of our agencies.
 
+    To read one twice does no harm, as it says the same; so nothing is written down before it is handed over.
+
     `async with letter:` acknowledges it at the end of the block; when the block raises, it is given back to the axis,
     which sends it again later.
 
@@ -160,14 +162,12 @@ class Letter:
         recipient: Which of our agencies, or the platform itself.
         content: What was signed.
         token: The signed bytes.
-        interrupted: As in `Delivery`.
     """
 
     delivery_id: DeliveryId
     recipient: AgencyCode
     content: Receipt | Status | Notice
     token: bytes = field(repr=False)
-    interrupted: bool
     _client: "AgencyClient" = field(repr=False)
 
     async def __aenter__(self) -> Self:
@@ -290,9 +290,7 @@ class AgencyClient:
     async def _release_opened(self) -> None:
         """Let the guard forget what was opened and never taken, so that it is not called interrupted."""
         opened = [
-            arrival.delivery_id
-            for arrival in self._opened
-            if isinstance(arrival, Delivery | Letter) and not arrival.interrupted
+            arrival.delivery_id for arrival in self._opened if isinstance(arrival, Delivery) and not arrival.interrupted
         ]
         if opened:
             with contextlib.suppress(Unusable):  # they come again as interrupted, which they may be
@@ -578,12 +576,7 @@ class AgencyClient:
             self._acknowledge(letter.delivery_id)
 
     async def give_back(self, letter: Letter) -> None:
-        """Let the axis send a letter again later.
-
-        Raises:
-            Unusable: When the guard cannot be used.
-        """
-        await self._guard.release([letter.delivery_id])
+        """Let the axis send a letter again later."""
         self._put_aside(letter.delivery_id)
 
     def leave_open(self, delivery_id: DeliveryId) -> None:
@@ -791,7 +784,7 @@ class AgencyClient:
                 proven.append((each, *found))
             if number % _PROVEN_AT_A_TIME == 0:
                 await asyncio.sleep(0)  # a thread for each would cost more than the proof, but others want to run too
-        states = await self._guard.begin_all([each.delivery_id for each, _, _ in proven], now) if proven else []
+        states = await self._begin(proven, now)
         done_before = []
         for (each, verified, content), state in zip(proven, states, strict=True):
             if isinstance(state, HandedOver):
@@ -801,10 +794,16 @@ class AgencyClient:
                 del fresh[each.delivery_id]
         await asyncio.gather(*done_before)
 
+    async def _begin(self, proven: "Sequence[tuple[_InHand, Verified, Content]]", now: datetime) -> list[Found]:
+        if not proven:
+            return []
+        letters = {each.delivery_id for each, _, content in proven if not isinstance(content, Envelope)}
+        return await self._guard.begin_all([each.delivery_id for each, _, _ in proven], now, only_find=letters)
+
     def _arrival(self, each: "_InHand", verified: Verified, content: Content, *, interrupted: bool) -> Arrival:
         token, recipient, delivery_id = each.message.body, each.recipient, each.delivery_id
         if not isinstance(content, Envelope):
-            return Letter(delivery_id, recipient, content, token, interrupted, self)
+            return Letter(delivery_id, recipient, content, token, self)
         redelivered = each.message.redelivered
         return Delivery(delivery_id, verified.document_id, recipient, content, token, redelivered, interrupted, self)
 

@@ -25,7 +25,7 @@ Every change is on disk before the call returns, and the file belongs to one pro
 """
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -94,8 +94,15 @@ class InboxGuard:
         """Begin to hand one delivery over; as `begin_all`."""
         return (await self.begin_all([delivery_id], now))[0]
 
-    async def begin_all(self, delivery_ids: Sequence[DeliveryId], now: datetime) -> list[Found]:
+    async def begin_all(
+        self, delivery_ids: Sequence[DeliveryId], now: datetime, *, only_find: Collection[DeliveryId] = ()
+    ) -> list[Found]:
         """Begin to hand deliveries over, except those for which that was done; the rows are durable when this returns.
+
+        Args:
+            delivery_ids: Which.
+            now: The present.
+            only_find: Those of them of which nothing is written down now: letters, which may be read twice.
 
         Returns:
             What was found for each, in the order given.
@@ -104,10 +111,9 @@ class InboxGuard:
 
         def begin(connection: sqlite3.Connection, delivery_id: DeliveryId) -> Found:
             found = _find(connection, delivery_id)
-            if found is not None:
-                return found
-            connection.execute(_BEGIN, (str(delivery_id), moment))
-            return "fresh"
+            if found is None and delivery_id not in only_find:
+                connection.execute(_BEGIN, (str(delivery_id), moment))
+            return found or "fresh"
 
         return await self._file.do(lambda connection: [begin(connection, each) for each in delivery_ids])
 

@@ -217,7 +217,7 @@ class Watch:
                 self.others += 1
                 continue
             if heard.whole:
-                await acknowledge(message)
+                acknowledge(message)
             return heard
 
 

@@ -174,9 +174,9 @@ async def test_a_step_that_is_cancelled_while_it_opens_loses_nothing(axis, guard
         await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency)
     begin_all, may_go_on = guard.begin_all, asyncio.Event()
 
-    async def slowly(*arguments):
+    async def slowly(*arguments, **options):
         await may_go_on.wait()
-        return await begin_all(*arguments)
+        return await begin_all(*arguments, **options)
 
     monkeypatch.setattr(guard, "begin_all", slowly)
     async with client_of(axis, guard) as client:
