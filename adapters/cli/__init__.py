@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from adapters.cli import convert, doctor, folder, gateway, listen, send, status, verify
+from adapters.cli import catch_up, convert, doctor, folder, gateway, listen, send, status, verify
 from adapters.cli.output import Language, Session
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ def _common(
 app.command()(send.send)
 app.command()(status.status)
 app.command()(listen.listen)
+app.command("catch-up")(catch_up.catch_up)
 app.command()(gateway.gateway)
 app.command()(verify.verify)
 app.command()(convert.convert)

@@ -174,9 +174,11 @@ def explain_problems(problems: Iterable["Problem"], language: Language) -> str:
 
 def exit_of(error: "AgencyError") -> Exit:
     """Give the exit code of an error."""
-    from adapters.errors import BrokerError, NoQueue, RefusedByBroker
+    from adapters.errors import BrokerError, HubError, NoQueue, RefusedByBroker
 
     match error:
+        case HubError():
+            return _exit_of_answer(error.code.code)
         case RefusedByBroker():
             return Exit.NOT_PERMITTED
         case NoQueue():
@@ -185,6 +187,15 @@ def exit_of(error: "AgencyError") -> Exit:
             return Exit.UNREACHABLE
         case _:
             return Exit.CONFIGURATION
+
+
+def _exit_of_answer(code: str) -> Exit:
+    """Give the exit code of what the hub answers to a question."""
+    if code == "E423":
+        return Exit.NEGATIVE
+    if code.startswith("E9"):
+        return Exit.UNREACHABLE
+    return Exit.NOT_PERMITTED if code.startswith("E") else Exit.CONFIGURATION
 
 
 def _explain(code: "Code", places: Sequence[tuple[str, str]], language: Language) -> str:

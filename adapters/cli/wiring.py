@@ -1,10 +1,15 @@
-"""Makes a client of settings."""
+"""Makes a client, or an inquiry, of settings."""
+
+from datetime import UTC, datetime
 
 from adapters.client import AgencyClient
+from adapters.errors import Unusable
 from adapters.inbox_guard import InboxGuard
+from adapters.inquiry import Inquiry
 from adapters.settings import AgencySettings
 from adapters.signer import load_signer
 from adapters.trust import Trust
+from schemas.identifiers import AgencyCode
 from schemas.signing import KeySigner
 
 
@@ -32,4 +37,17 @@ def client_of(settings: AgencySettings, guard: InboxGuard, *, expired_too: bool 
         connect_timeout_s=settings.connect_timeout_s,
         expired_too=expired_too,
         part_timeout_s=settings.part_timeout_s,
+    )
+
+
+def inquiry_of(settings: AgencySettings) -> Inquiry:
+    """Make what asks the hub over HTTP; raises `Unusable`."""
+    if settings.hub_url is None:
+        raise Unusable("needed to ask the hub, and not set", "cần để hỏi trục nhưng chưa đặt", place="hub_url")
+    return Inquiry(
+        settings.hub_url,
+        AgencyCode(settings.code),
+        signer_of(settings),
+        ssl_context=settings.ssl_context(),
+        clock=lambda: datetime.now(UTC),
     )
