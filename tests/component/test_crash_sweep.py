@@ -284,7 +284,7 @@ async def asked_back(world: World) -> None:
 async def down_and_back(world: World) -> None:
     """One recipient fails several times in a row; what comes then is held, tried with one, and drained."""
     down = RECIPIENTS[2]
-    world.ledger.policy = replace(world.policy, breaker=BreakerPolicy(failures=2))
+    world.ledger.policy = replace(world.policy, breaker=BreakerPolicy(failures=2, probe_delay_s=10.0))
     world.answers = lambda recipient, time: "failed" if recipient == down and time <= 2 else "received"
     documents = [world.submit(world.token(world.envelope(to=[down])), message_id="0")]
     await world.run_to_the_end(until=timedelta(seconds=20))
@@ -303,7 +303,7 @@ async def down_and_back(world: World) -> None:
 async def suspended_and_opened(world: World) -> None:
     """The directory suspends a recipient after acceptance; what is owed to it waits until it is open again."""
     recipient = RECIPIENTS[0]
-    opened_at = world.now + timedelta(hours=1)
+    opened_at = world.now + timedelta(minutes=3)
     world.suspended_until[recipient] = opened_at
     document_id = world.submit(world.token(world.envelope()))
     await world.run_to_the_end()

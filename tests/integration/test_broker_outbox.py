@@ -185,7 +185,7 @@ async def test_a_connection_that_breaks_in_mid_flight_leaves_everything_unsure(v
 
 
 async def test_a_cancelled_publish_is_cancelled_and_harms_no_later_one(vhost, outbox):
-    publishing = asyncio.create_task(outbox.publish([posting(HERE, document=number) for number in range(500)]))
+    publishing = asyncio.create_task(outbox.publish([posting(HERE, document=number) for number in range(3000)]))
     await asyncio.sleep(0.02)
     publishing.cancel()
     await asyncio.wait([publishing])

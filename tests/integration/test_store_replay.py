@@ -313,8 +313,8 @@ async def test_plan_warns_of_recipients_that_were_not_heard_of_since_their_mail_
     stage.answer = lambda *_: None
     await stage.exchange()
     stage.now += timedelta(hours=1)
-    policy = replace(stage.policy, retry_by_code={"E804": Retry(max_attempts=1)})
-    await stage.ledger.resettle("overdue", lambda item: settle_overdue(item, policy, stage.now), stage.now)
+    once = replace(stage.policy, retry_by_recipient={B: Retry(max_attempts=1)})
+    await stage.ledger.resettle("overdue", lambda item: settle_overdue(item, once, stage.now), stage.now)
     stage.now += timedelta(hours=1)
     view = await stage.view(await stage.plan())
     assert {item.agency: (item.count, item.silent) for item in view.recipients} == {A: (1, False), B: (1, True)}

@@ -272,8 +272,8 @@ async def test_e809_the_lifetime_ends_before_the_recipient_answers(
 ) -> None:
     agencies.mute.add(PROVINCE)
     sent = await agencies.clients[MINISTRY].submit(document(now_s(), lifetime_s=4))
-    await eventually(lambda: codes_in_notices(agencies) == ["E809"], 30, lambda: agencies.notices)
-    (notice,) = agencies.notices[MINISTRY]
+    await eventually(lambda: codes_in_notices(agencies) == ["N605", "E809"], 30, lambda: agencies.notices)
+    _, notice = agencies.notices[MINISTRY]
     assert (notice.kind, notice.recipient, notice.document) == ("expired", PROVINCE, sent.document_id)
     assert (await deliveries_of(installation, sent.document_id))[PROVINCE]["delivery"]["state"] == "expired"
     assert (await truc_json(installation, "audit"))["clean"]

@@ -30,6 +30,7 @@ async def hub(installation: Installation, tmp_path: Path) -> AsyncIterator[HubPr
         retry_delay_s=1.5,  # two answers to one delivery within a second would be one receipt
         receipt_deadline_s=30,
         replay_pause_s=0.1,
+        breaker_failures=1000,  # what is held does not die, and here it must
     ).start()
     try:
         yield await process.ready()
