@@ -6,7 +6,7 @@ BOOTSTRAP := sh hub/dev/bootstrap.sh
 ENVIRONMENT := .venv/.complete
 ARGS ?=
 
-.PHONY: help setup demo bench bench-quick bench-backlog bench-loops bench-dead bench-parts bench-folder test run check format clean
+.PHONY: help setup demo bench bench-quick bench-backlog bench-loops bench-dead bench-parts bench-folder test test-replay run check format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -43,6 +43,9 @@ bench-folder: setup ## Measure edXML documents a second from outbox to inbox
 test: check ## Run every check and every test
 	@$(BOOTSTRAP) services || [ -z "$$CI" ]
 	@$(BIN)/pytest -n 3 --dist loadfile $(ARGS)
+
+test-replay: setup ## Kill a replay of 10,000 items at every stage, some of which fail again
+	@TEST_REPLAY_ITEMS=10000 $(BIN)/pytest -q tests/faults/test_replay_kill_nine.py $(ARGS)
 
 run: setup ## Run the hub until Ctrl-C; its data stay in .truc/run
 	@$(TRUC) run --dev $(ARGS)

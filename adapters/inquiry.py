@@ -1,4 +1,4 @@
-"""Asks the hub about agencies, over HTTP, with a grant signed by our own key; changes nothing anywhere."""
+"""Asks the hub over HTTP, with a grant signed by our own key: about agencies, and for what we had to be sent again."""
 
 import asyncio
 import ssl
@@ -6,16 +6,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from typing import Final, TypeVar
 
 import httpx2
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from adapters.errors import HubError
 from schemas.capabilities import Capabilities
-from schemas.grant import GRANT_TYP, MAX_GRANT_AGE_S, Grant
+from schemas.catch_up import CatchUp
+from schemas.grant import GRANT_TYP, MAX_GRANT_AGE_S, Act, Grant
 from schemas.identifiers import AgencyCode
 from schemas.problem_details import read_problem_details
 from schemas.signing import Signer, sign
+
+T = TypeVar("T")
+
+_CAPABILITIES: Final = TypeAdapter(Capabilities)
+_CATCH_UP: Final = TypeAdapter(CatchUp)
+_LATEST: Final[TypeAdapter[CatchUp | None]] = TypeAdapter(CatchUp | None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +83,49 @@ class Inquiry:
         Raises:
             HubError: When the hub does not answer, or refuses to.
         """
-        headers = {"Authorization": f"Bearer {await self._grant(asker)}"}
+        return await self._ask("GET", f"/v1/agencies/{agency}", _CAPABILITIES, asker=asker)
+
+    async def catch_up(self, agency: AgencyCode, since: datetime) -> CatchUp:
+        """Ask for everything that an agency has had since a moment; asked again while it goes on, it is the same.
+
+        Args:
+            agency: Ourselves, or an agency whose endpoint our platform is.
+            since: From when on; seconds are enough.
+
+        Raises:
+            HubError: When the hub does not answer, or refuses to.
+        """
+        path = f"/v1/agencies/{agency}/catch-up"
+        return await self._ask("POST", path, _CATCH_UP, asker=agency, act="catch-up", since=int(since.timestamp()))
+
+    async def latest_catch_up(self, agency: AgencyCode) -> CatchUp | None:
+        """Ask how far the newest catch-up of an agency is; `None` when there is none.
+
+        Raises:
+            HubError: When the hub does not answer, or refuses to.
+        """
+        return await self._ask("GET", f"/v1/agencies/{agency}/catch-up", _LATEST, asker=agency)
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        answer: TypeAdapter[T],
+        *,
+        asker: AgencyCode,
+        act: Act = "ask",
+        since: int | None = None,
+    ) -> T:
+        headers = {"Authorization": f"Bearer {await self._grant(asker, act, since)}"}
+        params = {} if since is None else {"since": since}
         try:
-            response = await self._http.get(f"{self._url}/v1/agencies/{agency}", headers=headers)
+            response = await self._http.request(method, f"{self._url}{path}", params=params, headers=headers)
         except httpx2.TransportError as error:
             found = f"{type(error).__name__} {error}".rstrip()
             raise HubError(found, found, place=self._url) from error
         if response.is_success:
             try:
-                return Capabilities.model_validate_json(response.content)
+                return answer.validate_json(response.content)
             except ValidationError as error:
                 raise HubError("no such answer", "không phải câu trả lời", place=self._url, code="A121") from error
         problem = read_problem_details(response.content)
@@ -92,10 +134,10 @@ class Inquiry:
             raise HubError(found, found, place=self._url, code="E901" if response.is_server_error else "A121")
         raise HubError(problem.en, problem.vi, place=self._url, code=problem.code)
 
-    async def _grant(self, asker: AgencyCode) -> str:
+    async def _grant(self, asker: AgencyCode, act: Act, since: int | None) -> str:
         now_s = int(self._clock().timestamp())
         via = None if asker == self._code else self._code
-        grant = Grant(from_=asker, via=via, act="ask", until=now_s + MAX_GRANT_AGE_S)
+        grant = Grant(from_=asker, via=via, act=act, since=since, until=now_s + MAX_GRANT_AGE_S)
         token = await asyncio.to_thread(sign, grant.to_json(), typ=GRANT_TYP, signer=self._signer, now_s=now_s)
         return token.decode()
 

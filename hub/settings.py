@@ -25,6 +25,7 @@ from pydantic_settings import (
     SettingsError as SourceError,
 )
 
+from hub.core.catch_up import CatchUpLimits
 from hub.core.policy import BreakerPolicy, Pace, Policy, Retry
 from hub.core.working_calendar import WorkingCalendar
 from schemas.identifiers import AgencyCode
@@ -155,6 +156,15 @@ class Settings(BaseSettings):
     replay_per_recipient: int = Field(default=60, ge=1, description="The same for one recipient.")
     replay_catch_up_per_minute: int = Field(
         default=600, ge=1, description="Deliveries a minute that are handed out again to an agency that catches up."
+    )
+    catch_up_max_days: int = Field(
+        default=31, ge=1, description="How far back agencies may catch up by themselves, days."
+    )
+    catch_up_pause_s: float = Field(
+        default=3600.0, gt=0, description="How long after a catch-up the same agency may begin the next one by itself."
+    )
+    catch_up_at_once: int = Field(
+        default=20, ge=0, description="Most agencies that catch up at a time; beyond it none begins by itself."
     )
     replay_second_person_above: int = Field(
         default=1000, ge=0, description="Size of a replay above which a second person confirms it."
@@ -289,6 +299,15 @@ class Settings(BaseSettings):
         except (OSError, ValueError) as error:
             raise SettingsError(f"working_days_file: {error}") from error
         return WorkingCalendar(days.closed, days.open)
+
+    def catch_up_limits(self) -> CatchUpLimits:
+        """Gather what agencies may do by themselves."""
+        return CatchUpLimits(
+            per_minute=self.replay_catch_up_per_minute,
+            max_age_s=self.catch_up_max_days * 86_400.0,
+            pause_s=self.catch_up_pause_s,
+            at_once=self.catch_up_at_once,
+        )
 
     def pace(self) -> Pace:
         """Gather how fast a broadcast goes out."""

@@ -31,6 +31,7 @@ from hub.replay import Replay
 from hub.returns import Returns
 from hub.settings import Settings, SettingsError
 from hub.store.catch_up import CatchUps
+from hub.store.catch_up_requests import PostgresCatchUpRequests
 from hub.store.deliveries import PostgresDeliveries
 from hub.store.directory import DirectoryStore, SnapshotKeeper
 from hub.store.ledger import PostgresLedger
@@ -222,7 +223,7 @@ async def _parts(settings: Settings, loops: Collection[Loop], health: Health) ->
             register = PostgresParts(pool)
             if "web" in loops:
                 parts = Parts(blobs, register, settings.part_max_bytes, clock)
-                api = _api(settings, parts, keeper, PostgresSilence(pool))
+                api = _api(settings, parts, keeper, pool)
             if "sweep" in loops:
                 unused = settings.part_unreferenced_s
                 sweep = Sweep(register, blobs, unused, settings.part_unfinished_s, clock)
@@ -230,11 +231,12 @@ async def _parts(settings: Settings, loops: Collection[Loop], health: Health) ->
         yield _Parts(pool, keeper, turns, api)
 
 
-def _api(settings: Settings, parts: Parts, keeper: SnapshotKeeper, silence: PostgresSilence) -> Api:
+def _api(settings: Settings, parts: Parts, keeper: SnapshotKeeper, pool: Pool) -> Api:
     return Api(
         parts=parts,
         directories=keeper,
-        silence=silence,
+        silence=PostgresSilence(pool),
+        catch_ups=PostgresCatchUpRequests(pool, settings.catch_up_limits()),
         uploads=Transfers(settings.part_uploads),
         downloads=Transfers(settings.part_downloads),
         max_part_bytes=settings.part_max_bytes,

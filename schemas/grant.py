@@ -17,8 +17,8 @@ GRANT_TYP: Final = "truc.grant.v1"
 MAX_GRANT_AGE_S: Final = 300
 """How long after its signature a grant may be used."""
 
-Act = Literal["upload", "fetch", "ask"]
-"""Put a part into the blob store; read a part of a document; ask about documents and agencies."""
+Act = Literal["upload", "fetch", "ask", "catch-up"]
+"""Put a part into the blob store; read a part of a document; ask about documents and agencies; get again what was had."""
 
 
 class Grant(Wire):
@@ -31,6 +31,7 @@ class Grant(Wire):
         act: What is asked for.
         part: Digest of the part, for `upload` and `fetch`.
         document: Identity of the document whose part is fetched, for `fetch`.
+        since: From when on the agency wants its deliveries again, for `catch-up`.
         until: When the grant ends, at most `MAX_GRANT_AGE_S` after its signature.
     """
 
@@ -40,6 +41,7 @@ class Grant(Wire):
     act: Act
     part: Digest | None = None
     document: DocumentIdText | None = None
+    since: Instant | None = None
     until: Instant
 
 

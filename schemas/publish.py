@@ -1,4 +1,4 @@
-"""Writes what integrators read: JSON Schemas, the catalogue of codes, the AsyncAPI description.
+"""Writes what integrators read: JSON Schemas, the catalogue of codes (JSON and a table), the AsyncAPI description.
 
 Everything in `schemas/published/` beside the examples is made here from the code that the hub runs, so it cannot say
 anything else:
@@ -46,7 +46,41 @@ def documents() -> dict[str, str]:
     values: dict[str, Any] = {f"{name}.schema.json": schema(name) for name in _MODELS}
     values["codes.json"] = [asdict(code) for code in CATALOGUE.values()]
     values["asyncapi.json"] = asyncapi()
-    return {name: json.dumps(value, ensure_ascii=False, indent=2) + "\n" for name, value in values.items()}
+    texts = {name: json.dumps(value, ensure_ascii=False, indent=2) + "\n" for name, value in values.items()}
+    return texts | {"codes.md": code_table()}
+
+
+_ACTORS_VI: Final = {
+    "sender": "bên gửi",
+    "recipient": "bên nhận",
+    "hub": "trục",
+    "operator": "đơn vị vận hành",
+    "nobody": "không ai",
+}
+
+
+def code_table() -> str:
+    """Write the table of all codes for people: who must act, whether the same bytes can succeed later."""
+    rows = [
+        f"| {code.code} | `{code.name}` | {code.acts}<br>{_ACTORS_VI[code.acts]} | {'yes / có' if code.retry else '—'} "
+        f"| {code.vi}<br>{code.fix_vi} | {code.en}<br>{code.fix_en} |".replace("<user>", "&lt;user&gt;")
+        for code in CATALOGUE.values()
+    ]
+    return "\n".join(
+        (
+            "# Codes",
+            "",
+            (
+                "Made from `schemas/refusal.py` by `python -m schemas.publish`; do not edit. *Retry*: whether exactly the "
+                "same bytes can succeed later."
+            ),
+            "",
+            "| code | name | who acts / ai xử lý | retry / gửi lại | nghĩa là gì, cách sửa | meaning, what to do |",
+            "|---|---|---|---|---|---|",
+            *rows,
+            "",
+        )
+    )
 
 
 def schema(name: str) -> dict[str, Any]:

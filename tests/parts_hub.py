@@ -10,12 +10,13 @@ from typing import Any
 
 from hub.parts import Blobs, Parts, Register
 from hub.telemetry.health import Health
-from hub.web.api.api import Api, Transfers
+from hub.web.api.api import Api, CatchUps, Transfers
 from hub.web.app import create_app
 from hub.web.server import bind, serve
 from schemas.checks.directory import Directory, snapshot
 from schemas.directory_file import AgencyEntry, DirectoryFile, MandateEntry, PlatformEntry
 from schemas.grant import GRANT_TYP
+from schemas.refusal import Problem
 from schemas.signing import sign
 from tests.keys import agency_keys
 
@@ -57,6 +58,16 @@ class NobodySilent:
         """Everybody answers."""
 
 
+class NobodyCatchesUp:
+    """A hub without a ledger has nothing to hand out again."""
+
+    async def begin(self, agency: str, since: datetime, *, signer: str, now: datetime) -> Problem:
+        return Problem("E423")
+
+    async def latest(self, agency: str) -> None:
+        """There is none."""
+
+
 @dataclass(slots=True)
 class PartsHub:
     """A hub that serves parts.
@@ -76,7 +87,7 @@ class PartsHub:
 
 
 def grant(
-    agency: str, act: str, part: str, document: str | None = None, *, signer: str | None = None, **changes: Any
+    agency: str, act: str, part: str | None, document: str | None = None, *, signer: str | None = None, **changes: Any
 ) -> dict[str, str]:
     """The header of a request with a fresh grant."""
     now_s = int(datetime.now(UTC).timestamp())
@@ -102,6 +113,7 @@ async def serving(
     uploads: int = 16,
     downloads: int = 16,
     max_bytes: int = MAX_BYTES,
+    catch_ups: CatchUps | None = None,
 ) -> AsyncIterator[PartsHub]:
     """Serve parts on a free port, to the agencies of `directory()` or others."""
 
@@ -113,6 +125,7 @@ async def serving(
         parts,
         StillDirectory(who_is_who or directory()),
         NobodySilent(),
+        catch_ups or NobodyCatchesUp(),
         Transfers(uploads),
         Transfers(downloads),
         max_bytes,

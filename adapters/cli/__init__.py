@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from adapters.cli import convert, doctor, echo, folder, gateway, init, listen, round_trip, send, status, verify
+from adapters.cli import (
+    catch_up,
+    convert,
+    doctor,
+    echo,
+    folder,
+    gateway,
+    init,
+    listen,
+    round_trip,
+    send,
+    status,
+    verify,
+)
 from adapters.cli.output import Language, Session
 
 app = typer.Typer(
@@ -30,6 +43,7 @@ app.command()(init.init)
 app.command()(send.send)
 app.command()(status.status)
 app.command()(listen.listen)
+app.command("catch-up")(catch_up.catch_up)
 app.command()(gateway.gateway)
 app.command()(verify.verify)
 app.command()(convert.convert)

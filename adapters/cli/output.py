@@ -186,16 +186,27 @@ def exit_of(error: "AgencyError") -> Exit:
     from adapters.errors import BrokerError, HubError, NoQueue, PartError, RefusedByBroker
 
     match error:
+        case HubError():
+            return _exit_of_answer(error.code.code)
         case RefusedByBroker():
             return Exit.NOT_PERMITTED
         case NoQueue():
             return Exit.NOT_FOUND
         case BrokerError():
             return Exit.UNREACHABLE
-        case PartError() | HubError() if error.code.code == "E901":
+        case PartError() if error.code.code == "E901":
             return Exit.UNREACHABLE
         case _:
             return Exit.CONFIGURATION
+
+
+def _exit_of_answer(code: str) -> Exit:
+    """Give the exit code of what the hub answers to a question."""
+    if code == "E423":
+        return Exit.NEGATIVE
+    if code.startswith("E9"):
+        return Exit.UNREACHABLE
+    return Exit.NOT_PERMITTED if code.startswith("E") else Exit.CONFIGURATION
 
 
 def _explain(code: "Code", places: Sequence[tuple[str, str]], language: Language) -> str:

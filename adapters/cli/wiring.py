@@ -29,7 +29,7 @@ def line_of(settings: AgencySettings) -> Line:
 def inquiry_of(settings: AgencySettings) -> Inquiry:
     """Make what asks the hub; raises `Unusable`."""
     if settings.hub_url is None:
-        raise Unusable("not set", "chưa đặt", place="hub_url")
+        raise Unusable("needed to ask the hub, and not set", "cần để hỏi trục nhưng chưa đặt", place="hub_url")
     return Inquiry(
         settings.hub_url,
         AgencyCode(settings.code),

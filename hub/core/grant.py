@@ -6,7 +6,7 @@
 | 2    | signed within the last five minutes, its end within five more  | E601 E605                      |
 | 3    | payload strict, schema                                         | E501 E502                      |
 | 4    | signer is `from`, or `via` with a mandate or endpoint          | E401 E402                      |
-| 5    | it is for this act, part and document (`Granted.covers`)       | E420                           |
+| 5    | it is for this act, part, document, time (`Granted.covers`)    | E420                           |
 
 Until step 4 nobody is proven to have asked. Not here: whether the document was delivered; only the ledger knows.
 """
@@ -40,9 +40,11 @@ class Granted:
         """In whose name is asked."""
         return self.grant.from_
 
-    def covers(self, act: Act, *, part: str | None = None, document: str | None = None) -> tuple[Problem, ...]:
+    def covers(
+        self, act: Act, *, part: str | None = None, document: str | None = None, since: int | None = None
+    ) -> tuple[Problem, ...]:
         """Step 5: list what is asked and the grant is not for."""
-        asked = {"act": act, "part": part, "document": document}
+        asked = {"act": act, "part": part, "document": document, "since": since}
         return tuple(
             Problem("E420", f"/{member}", f"asked is {value or 'nothing'}", f"yêu cầu là {value or 'không có'}")
             for member, value in asked.items()

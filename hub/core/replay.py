@@ -88,6 +88,7 @@ class Progress:
         watched_until: When the last of them was released.
         released_last_minute: Items released within the last `MINUTE`.
         released_just_now: Items released within the last `MOMENT`.
+        purpose: What it is for.
     """
 
     state: ReplayState
@@ -99,6 +100,7 @@ class Progress:
     watched_until: datetime | None = None
     released_last_minute: int = 0
     released_just_now: int = 0
+    purpose: Purpose = "dead-letters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,9 @@ def next_step(progress: Progress, now: datetime) -> Step:  # noqa: PLR0911 - one
     unknown = progress.watched.count("unknown")
     bearable = MAX_FAILING * min(WATCHED, progress.waiting + len(progress.watched))
     if failing > bearable:
-        return Turn("stopped", f"{failing}-of-{len(progress.watched)}-failed-again")
+        # A catch-up that nobody's queue has taken for a day is over: no cause is mended for it, its agency asks again.
+        ends_as: ReplayState = "stopped" if progress.purpose == "dead-letters" else "cancelled"
+        return Turn(ends_as, f"{failing}-of-{len(progress.watched)}-failed-again")
     if not progress.waiting:
         return None
     if pace.mode == "one":

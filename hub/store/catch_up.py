@@ -2,12 +2,15 @@
 
 A received delivery stays received; that it is handed out again is an event beside its state. The recipient's second
 receipt finds it received and changes nothing.
+
+What the agency's queue does not take is tried again a minute later, until it has waited for a day. Its lifetime may be
+over long ago, so it bounds nothing here.
 """
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from hub.core.delivery import Due, Transition
@@ -15,6 +18,9 @@ from hub.store.entries import DELIVERY_COLUMNS, Entries, delivery_of
 from hub.store.errors import translated
 from hub.store.pool import Connection, Pool
 from schemas.identifiers import DeliveryId
+
+_AGAIN: Final = timedelta(minutes=1)
+_PATIENCE: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +32,7 @@ class CatchUpClaim:
     _connection: Connection
 
     async def settle(self, transitions: Sequence[Transition], now: datetime) -> None:
-        """Write which the broker has taken; the others are tried again when their transition says.
+        """Write which the broker has taken; the others are tried again, or given up.
 
         Raises:
             Unavailable: When the database does not answer.
@@ -43,9 +49,11 @@ class CatchUpClaim:
                 delivery_id=delivery.delivery_id,
                 detail={"replay": self._replays[delivery.delivery_id]},
             )
-        rows = [(str(item.delivery.delivery_id), item.state == "routed", item.next_attempt_at) for item in transitions]
+        rows = [(str(item.delivery.delivery_id), item.state == "routed", item.code) for item in transitions]
         with translated():
-            await self._connection.execute(_SETTLE, *map(list, zip(*rows, strict=True)), now)
+            await self._connection.execute(
+                _SETTLE, *map(list, zip(*rows, strict=True)), now, now + _AGAIN, now - _PATIENCE
+            )
             await entries.write(self._connection)
 
 
@@ -92,8 +100,10 @@ FOR UPDATE OF item SKIP LOCKED
 
 _SETTLE: Final = """
 UPDATE replay_items AS item
-SET outcome = CASE WHEN taken THEN 'handed-out' END, ended_at = CASE WHEN taken THEN $4::timestamptz END,
-    next_attempt_at = again_at
-FROM unnest($1::text[], $2::boolean[], $3::timestamptz[]) AS tried (letter_id, taken, again_at)
+SET outcome = CASE WHEN taken THEN 'handed-out' WHEN released_at <= $6 THEN 'expired' END,
+    because = CASE WHEN NOT taken AND released_at <= $6 THEN tried.code END,
+    ended_at = CASE WHEN taken OR released_at <= $6 THEN $4::timestamptz END,
+    next_attempt_at = CASE WHEN NOT taken AND released_at > $6 THEN $5::timestamptz END
+FROM unnest($1::text[], $2::boolean[], $3::text[]) AS tried (letter_id, taken, code)
 WHERE item.letter_id = tried.letter_id AND item.outcome IS NULL AND released_at IS NOT NULL
 """

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
@@ -27,6 +27,22 @@ from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
 PENDING_CHANNEL: Final = "truc_pending"
 
 
+class _Owed(NamedTuple):
+    """A pending delivery as `_ADD_DELIVERIES` takes it."""
+
+    delivery_id: DeliveryId
+    object_id: bytes
+    typ: str
+    sender: AgencyCode
+    recipient: AgencyCode
+    recipient_tier: str | None
+    urgency: int
+    expires_at: datetime
+    next_attempt_at: datetime
+    request: str | None = None
+    warn_at: datetime | None = None
+
+
 @dataclass(slots=True)
 class Entries:
     """What one transaction is going to write at one moment.
@@ -40,7 +56,7 @@ class Entries:
     policy: Policy = field(default_factory=Policy)
     _objects: dict[DocumentId, tuple[bytes, str, bytes]] = field(default_factory=dict)
     _events: list[tuple[Any, ...]] = field(default_factory=list)
-    _deliveries: list[tuple[Any, ...]] = field(default_factory=list)
+    _deliveries: list[_Owed] = field(default_factory=list)
     _changes: dict[DeliveryId, tuple[str, Transition]] = field(default_factory=dict)
     _parked: list[bytes] = field(default_factory=list)
     _standings: dict[DeliveryId, Standing] = field(default_factory=dict)
@@ -73,7 +89,7 @@ class Entries:
         """Note a letter and its pending delivery."""
         self.keep(letter.object_id, letter.typ, letter.token)
         self._deliveries.append(
-            (
+            _Owed(
                 letter.delivery_id,
                 to_bytes(letter.object_id),
                 letter.typ,
@@ -83,8 +99,6 @@ class Entries:
                 0,
                 letter.expires_at,
                 self.now,
-                None,
-                None,
             )
         )
 
@@ -97,7 +111,7 @@ class Entries:
         request = first_standing(envelope.action).request
         warn_at = self.policy.warn_at(self.now, expires_at)
         self._deliveries.extend(
-            (
+            _Owed(
                 accept.delivery_id(addressee),
                 object_id,
                 ENVELOPE_TYP,
@@ -114,9 +128,9 @@ class Entries:
         )
 
     def owe(self, delivery: Delivery, *, tier: str | None, urgency: int, request: str | None) -> None:
-        """Note one more pending delivery of an object that is kept already."""
+        """Note one more pending delivery of a document that is kept already."""
         self._deliveries.append(
-            (
+            _Owed(
                 delivery.delivery_id,
                 to_bytes(delivery.object_id),
                 delivery.typ,

@@ -141,8 +141,10 @@ async def _progress_of(connection: Connection, replay: asyncpg.Record, now: date
     released = await connection.fetchrow(_RELEASED, replay_id, now - MINUTE, now - MOMENT)
     assert released is not None
     watched = await connection.fetch(_WATCHED, replay_id, begun, WATCHED)
-    # Of a catch-up nothing but the handing out is awaited: the states of its deliveries are those of long ago.
+    # Of a catch-up nothing but the handing out is awaited: the states of its deliveries are those of long ago. What the
+    # queue does not take is tried again, so it counts as if it had just been released: no more follows.
     counted = replay["purpose"] == "dead-letters"
+    not_taken = 0 if counted else counts["in_hand"]
     return Progress(
         state=replay["state"],
         since=replay["changed_at"],
@@ -151,8 +153,9 @@ async def _progress_of(connection: Connection, replay: asyncpg.Record, now: date
         in_hand=counts["in_hand"],
         watched=[fate_of(row["outcome"], row["state"] if counted else None, row["attempts"] or 0) for row in watched],
         watched_until=watched[-1]["released_at"] if watched else None,
-        released_last_minute=released["last_minute"],
+        released_last_minute=max(released["last_minute"], not_taken),
         released_just_now=released["just_now"],
+        purpose=replay["purpose"],
     )
 
 

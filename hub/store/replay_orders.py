@@ -492,17 +492,33 @@ async def catch_up(
         Conflict: When there are more than `MAX_ITEMS`.
         Unavailable: When the database does not answer; nothing is begun then.
     """
-    selection = {"agency": agency, "since": since.isoformat()}
     async with pool.transaction() as connection:
-        replay_id: int = await connection.fetchval(_ADD_CATCH_UP, selection, actor, now, per_minute, reason)
-        await connection.execute(_FREEZE_CATCH_UP, replay_id, now, agency, since, MAX_ITEMS + 1, timeout=300)
-        sizes = await connection.fetchrow(_SIZES, replay_id)
-        assert sizes is not None
-        if sizes["size"] + sizes["excluded"] > MAX_ITEMS:
-            raise Conflict(f"{agency} has had more than {MAX_ITEMS} deliveries since then: choose a later moment")
-        await connection.execute(_SET_SIZES, replay_id, sizes["size"], sizes["excluded"], False)
-        facts = {"selection": selection, "size": sizes["size"], "reason": reason}
-        await _tell(connection, "replay.catch-up", replay_id, actor, now, **facts)
+        return await begin_catch_up(
+            connection, agency, since, per_minute=per_minute, reason=reason, actor=actor, now=now
+        )
+
+
+async def begin_catch_up(
+    connection: Connection,
+    agency: AgencyCode,
+    since: datetime,
+    *,
+    per_minute: int,
+    reason: str,
+    actor: str,
+    now: datetime,
+) -> int:
+    """Do the same within a transaction, which must not be committed after a `Conflict`."""
+    selection = {"agency": agency, "since": since.isoformat()}
+    replay_id: int = await connection.fetchval(_ADD_CATCH_UP, selection, actor, now, per_minute, reason)
+    await connection.execute(_FREEZE_CATCH_UP, replay_id, now, agency, since, MAX_ITEMS + 1, timeout=300)
+    sizes = await connection.fetchrow(_SIZES, replay_id)
+    assert sizes is not None
+    if sizes["size"] + sizes["excluded"] > MAX_ITEMS:
+        raise Conflict(f"{agency} has had more than {MAX_ITEMS} deliveries since then: choose a later moment")
+    await connection.execute(_SET_SIZES, replay_id, sizes["size"], sizes["excluded"], False)
+    facts = {"selection": selection, "size": sizes["size"], "reason": reason}
+    await _tell(connection, "replay.catch-up", replay_id, actor, now, **facts)
     return replay_id
 
 

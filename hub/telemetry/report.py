@@ -12,7 +12,9 @@ from hub.core.replay import Release, Step, Turn
 from hub.core.settlement import Handover
 from hub.core.verdict import Accept, Answered, AnswerVerdict, Park, Refuse, Stated, Verdict
 from hub.telemetry import metrics
+from schemas.catch_up import CatchUp
 from schemas.grant import Act
+from schemas.identifiers import AgencyCode
 from schemas.refusal import Problem
 
 log = structlog.get_logger("truc")
@@ -105,6 +107,14 @@ def replay_step(replay_id: int, step: Step, changed: int) -> None:
             log.warning(event, replay=replay_id, why=step.why)
         case None:
             return
+
+
+def catch_up_asked(agency: AgencyCode, signer: AgencyCode, answered: CatchUp | Problem) -> None:
+    """Tell what became of an agency's wish to get again what it had."""
+    if isinstance(answered, Problem):
+        log.warning("catch-up.refused", agency=agency, signer=signer, code=answered.code)
+    else:
+        log.info("catch-up.asked", agency=agency, signer=signer, replay=answered.number, size=answered.size)
 
 
 def part_answered(act: Act, result: Progress | Problem | None) -> None:

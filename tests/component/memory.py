@@ -34,6 +34,7 @@ from hub.core.replay import (
     MOMENT,
     Outcome,
     Progress,
+    Purpose,
     Release,
     ReplayPace,
     ReplayState,
@@ -335,6 +336,7 @@ class MemoryLedger:
     statuses: dict[DocumentId, Stated] = field(default_factory=dict)
     refusals: dict[DocumentId, tuple[Refuse, DeliveryId | None]] = field(default_factory=dict)
     parked: dict[bytes, Park] = field(default_factory=dict)
+    parked_at: dict[bytes, datetime] = field(default_factory=dict)
     parts: MemoryParts = field(default_factory=MemoryParts)
     events: list[Event] = field(default_factory=list)
     claimed: set[DeliveryId] = field(default_factory=set)
@@ -592,6 +594,7 @@ class MemoryLedger:
         if key in self.parked:
             return
         self.parked[key] = park
+        self.parked_at[key] = now
         self.events.append(Event("submission.parked", code=park.problems[0].code))
         if notice is not None:
             self._post(notice, now)
@@ -654,43 +657,73 @@ class MemoryClaim:
 
 @dataclass(slots=True)
 class MemoryItem:
-    """One delivery of a replay."""
+    """One delivery of a replay, or one submission that was put aside."""
 
-    delivery_id: DeliveryId
+    delivery_id: DeliveryId | None = None
+    parked_id: bytes | None = None
     released_at: datetime | None = None
     outcome: Outcome | None = None
     because: str | None = None
+    next_attempt_at: datetime | None = None
 
 
 @dataclass(slots=True)
 class MemoryReplay:
-    """One replay of dead deliveries."""
+    """One replay of dead letters, or one catch-up."""
 
     items: list[MemoryItem]
     pace: ReplayPace
     since: datetime
     state: ReplayState = "running"
     said: str | None = None
+    purpose: Purpose = "dead-letters"
 
 
 @dataclass(slots=True)
 class MemoryReplays:
-    """Replays in memory, over the ledger in memory; only those of deliveries, and only running ones."""
+    """Replays in memory, over the ledger in memory; only running ones."""
 
     ledger: MemoryLedger
     replays: dict[int, MemoryReplay] = field(default_factory=dict)
 
     def start(self, pace: ReplayPace, now: datetime) -> int:
-        """Plan and start a replay of everything that is dead."""
-        dead = [key for key, row in self.ledger.rows.items() if row.delivery.state == "dead"]
-        self.replays[len(self.replays) + 1] = MemoryReplay([MemoryItem(key) for key in dead], pace, now)
+        """Plan and start a replay of everything that is dead or put aside."""
+        items = [MemoryItem(key) for key, row in self.ledger.rows.items() if row.delivery.state == "dead"]
+        items += [MemoryItem(parked_id=key) for key in self.ledger.parked]
+        self.replays[len(self.replays) + 1] = MemoryReplay(items, pace, now)
         return len(self.replays)
+
+    def start_catch_up(self, agency: AgencyCode, pace: ReplayPace, now: datetime) -> int:
+        """Begin to hand out again all that an agency has had."""
+        had = [
+            key
+            for key, row in self.ledger.rows.items()
+            if row.delivery.recipient == agency
+            and (
+                row.delivery.state == "received" or (row.delivery.state == "routed" and not row.delivery.wants_receipt)
+            )
+        ]
+        items = [MemoryItem(key) for key in had]
+        self.replays[len(self.replays) + 1] = MemoryReplay(items, pace, now, purpose="catch-up")
+        return len(self.replays)
+
+    def released(self, purpose: Purpose, now: datetime) -> list[MemoryItem]:
+        """List what has been released for a purpose, has no outcome, and is to be tried now."""
+        return [
+            item
+            for replay in self.replays.values()
+            if replay.purpose == purpose
+            for item in replay.items
+            if item.released_at and not item.outcome and (item.next_attempt_at or now) <= now
+        ]
 
     async def settle(self, now: datetime) -> int:
         settled = 0
-        for item in (item for replay in self.replays.values() for item in replay.items):
+        for item in self.released("dead-letters", now):
+            if item.delivery_id is None:
+                continue
             row = self.ledger.rows[item.delivery_id]
-            if item.released_at and not item.outcome and row.delivery.state in ("received", "dead", "expired"):
+            if row.delivery.state in ("received", "dead", "expired"):
                 item.outcome, item.because = row.delivery.state, row.code
                 settled += 1
         return settled
@@ -718,7 +751,8 @@ class MemoryReplays:
     def _progress(self, replay: MemoryReplay, now: datetime) -> Progress:
         released = sorted((item for item in replay.items if item.released_at), key=lambda item: item.released_at)
         watched = released[:20]
-        rows = [self.ledger.rows[item.delivery_id].delivery for item in watched]
+        rows = [self.ledger.rows[item.delivery_id].delivery if item.delivery_id else None for item in watched]
+        counted = replay.purpose == "dead-letters"
         minute_ago = now - timedelta(seconds=60)
         return Progress(
             state=replay.state,
@@ -726,7 +760,11 @@ class MemoryReplays:
             pace=replay.pace,
             waiting=sum(not item.released_at and not item.outcome for item in replay.items),
             in_hand=sum(bool(item.released_at) and not item.outcome for item in replay.items),
-            watched=[fate_of(item.outcome, row.state, row.attempts) for item, row in zip(watched, rows, strict=True)],
+            watched=[
+                fate_of(item.outcome, row.state if row and counted else None, row.attempts if row else 0)
+                for item, row in zip(watched, rows, strict=True)
+            ],
+            purpose=replay.purpose,
             watched_until=watched[-1].released_at if watched else None,
             released_last_minute=sum(item.released_at > minute_ago for item in released),
             released_just_now=sum(item.released_at > now - MOMENT for item in released),
@@ -739,26 +777,47 @@ class MemoryReplays:
         rehearse: Callable[[Sequence[Candidate]], Sequence[Problem | None]],
         now: datetime,
     ) -> int:
-        given: dict[str, int] = {}
+        given: Counter[str] = Counter()
         for item in replay.items:
             if item.released_at and item.released_at > now - timedelta(seconds=60):
-                recipient = self.ledger.rows[item.delivery_id].delivery.recipient
-                given[recipient] = given.get(recipient, 0) + 1
+                given[self._recipient(item)] += 1
         chosen = []
         for item in (item for item in replay.items if not item.released_at and not item.outcome):
-            recipient = self.ledger.rows[item.delivery_id].delivery.recipient
-            if len(chosen) < release.at_most and given.get(recipient, 0) < (release.per_recipient or 10**9):
-                given[recipient] = given.get(recipient, 0) + 1
+            recipient = self._recipient(item)
+            if len(chosen) < release.at_most and given[recipient] < (release.per_recipient or 10**9):
+                given[recipient] += 1
                 chosen.append(item)
-        rows = [self.ledger.rows[item.delivery_id] for item in chosen]
-        problems = rehearse([Due(row.delivery, row.token) for row in rows])
-        for item, row, problem in zip(chosen, rows, problems, strict=True):
-            transition = settle_replayed(row.delivery, now)
-            if transition is None:
-                item.outcome, item.because = "skipped", f"is-{row.delivery.state}"
-            elif problem is not None:
-                item.outcome, item.because = "skipped", f"refused-today {problem.code}"
-            else:
+        if replay.purpose == "catch-up":
+            for item in chosen:
                 item.released_at = now
-                self.ledger.apply([transition], now)
+            return len(chosen)
+        problems = rehearse([self._candidate(item) for item in chosen])
+        for item, problem in zip(chosen, problems, strict=True):
+            self._begin_anew(item, problem, now)
         return len(chosen)
+
+    def _begin_anew(self, item: MemoryItem, problem: Problem | None, now: datetime) -> None:
+        row = self.ledger.rows[item.delivery_id] if item.delivery_id else None
+        transition = settle_replayed(row.delivery, now) if row else None
+        if row is not None and transition is None:
+            item.outcome, item.because = "skipped", f"is-{row.delivery.state}"
+        elif problem is not None:
+            item.outcome, item.because = "skipped", f"refused-today {problem.code}"
+        else:
+            item.released_at = now
+            self.ledger.apply([transition] if transition else [], now)
+
+    def _recipient(self, item: MemoryItem) -> str:
+        return self.ledger.rows[item.delivery_id].delivery.recipient if item.delivery_id else ""
+
+    def _candidate(self, item: MemoryItem) -> Candidate:
+        if item.delivery_id is None:
+            assert item.parked_id is not None
+            return self.put_aside(item.parked_id)
+        row = self.ledger.rows[item.delivery_id]
+        return Due(row.delivery, row.token)
+
+    def put_aside(self, parked_id: bytes) -> Submission:
+        """Give a submission as it was when it was put aside."""
+        submission = self.ledger.parked[parked_id].submission
+        return replace(submission, redelivered=True, put_aside_at=self.ledger.parked_at[parked_id])

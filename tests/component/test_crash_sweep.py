@@ -24,7 +24,7 @@ from hub.core.delivery import Posting
 from hub.core.ladder import Standing
 from hub.core.policy import BreakerPolicy
 from hub.core.replay import ReplayPace
-from hub.core.settlement import settle_attempt
+from hub.core.settlement import Handover, settle_attempt
 from hub.core.submission import Submission
 from hub.dispatch import Dispatch
 from hub.intake import Intake
@@ -181,6 +181,58 @@ async def sent_again_after_they_were_mended(world: World) -> None:
     assert (replay.state, [item.outcome for item in replay.items]) == ("done", ["received", "received"])
 
 
+async def lost_its_disk(world: World) -> None:
+    """An agency loses all that it had, and its guard; it catches up, though its queue takes nothing at first."""
+    lost = RECIPIENTS[0]
+    documents = [
+        world.submit(world.token(world.envelope(to=RECIPIENTS[:1])), message_id=str(number)) for number in range(2)
+    ]
+    await world.run_to_the_end()
+    tries: dict[object, int] = {}
+
+    def fate(posting: Posting) -> Handover | None:
+        tries[posting.delivery.delivery_id] = tries.get(posting.delivery.delivery_id, 0) + 1
+        return "not-taken" if tries[posting.delivery.delivery_id] == 1 else None
+
+    world.fate = fate
+    world.lose_disk(lost)
+    replay = world.replays.replays[world.replays.start_catch_up(lost, ReplayPace("all", 60, 60), world.now)]
+    await world.run_to_the_end()
+    assert (replay.state, [item.outcome for item in replay.items]) == ("done", ["handed-out", "handed-out"])
+    for document_id in documents:
+        assert set(world.states_of(document_id).values()) == {"received"}
+
+
+async def put_aside_and_taken_over(world: World) -> None:
+    """A document and a status are signed with a key that nobody knows; it is registered, and they are replayed."""
+    first = world.submit(world.token(world.envelope(to=RECIPIENTS[:1])), message_id="1")
+    await world.run_to_the_end()
+    certificate = world.change_key(SENDER)
+    second = world.submit(world.token(world.envelope(to=RECIPIENTS[:1])), message_id="2")
+    world.ask_back(first, RECIPIENTS[0])
+    await world.run_to_the_end()
+    assert [park.problems[0].code for park in world.ledger.parked.values()] == ["E201", "E201"]
+    world.register(certificate)
+    replay = world.replays.replays[world.replays.start(ReplayPace("all", 60, 60), world.now)]
+    await world.run_to_the_end()
+    assert (replay.state, [item.outcome for item in replay.items]) == ("done", ["accepted", "accepted"])
+    assert set(world.states_of(second).values()) == {"received"}
+    assert world.standings_of(first)[RECIPIENTS[0]] == Standing(None, "asked")
+
+
+async def fails_twice_within_a_second(world: World) -> None:
+    """Two equal answers within one second are one receipt; the second try then waits for its receipt, and arrives."""
+    failing = RECIPIENTS[0]
+    world.policy = replace(world.policy, retry_delay_s=0.1)
+    world.answers = lambda recipient, time: "failed" if recipient == failing and time <= 2 else "received"
+    document_id = world.submit(world.token(world.envelope(to=RECIPIENTS[:1])))
+    await world.run_to_the_end()
+    assert set(world.states_of(document_id).values()) == {"received"}
+    if world.deaths == 0:
+        told = [event.event for event in world.ledger.events if event.event in ("delivery.failed", "delivery.overdue")]
+        assert told == ["delivery.failed", "delivery.overdue"]
+
+
 async def recalled(world: World) -> None:
     """A document comes further with each recipient; it is recalled; one gives it back, one declines, one is silent."""
     giving, declining, silent = RECIPIENTS
@@ -262,6 +314,9 @@ async def suspended_and_opened(world: World) -> None:
 
 
 SCENARIOS = [
+    lost_its_disk,
+    put_aside_and_taken_over,
+    fails_twice_within_a_second,
     down_and_back,
     suspended_and_opened,
     document_before_its_part,
@@ -342,6 +397,22 @@ async def test_the_sweep_visits_every_effect_that_a_loop_may_use() -> None:
         if not any(point.startswith(moment) and point.endswith("." + effect.split(".")[1]) for point in visited)
     }
     assert not unvisited
+
+
+async def test_the_sweep_visits_the_ways_of_replays() -> None:
+    """They use protocols of other loops, so that their effects would seem visited anyway."""
+    visited = {point for scenario in (lost_its_disk, put_aside_and_taken_over) for point in await _points_of(scenario)}
+
+    for effect in (
+        "replay.documents.take",
+        "replay.documents.acknowledge",
+        "replay.answers.take",
+        "replay.answers.acknowledge",
+        "replay.catch_ups.claim",
+        "replay.catch_ups.claim.settle",
+        "end of replay.catch_ups.claim",
+    ):
+        assert {f"before {effect}", f"after {effect}"} <= visited, effect
 
 
 class HastyIntake(Intake):

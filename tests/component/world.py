@@ -47,6 +47,7 @@ from tests.component.memory import (
     MemoryOutbox,
     MemoryReplays,
 )
+from tests.component.memory_ways import MemoryCatchUps, MemoryParkedInbox
 from tests.keys import make_certificate
 
 START = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
@@ -106,6 +107,7 @@ class World:
     blobs: MemoryBlobs = field(init=False)
     keys: dict[str, KeySigner] = field(default_factory=dict)
     directory: Directory = field(init=False)
+    directory_file: DirectoryFile = field(init=False)
     deaths: int = 0
 
     def __post_init__(self) -> None:
@@ -120,8 +122,8 @@ class World:
             AgencyEntry(code=code, name=code, tier=tier, endpoint=code, valid_from="2020-09-15")
             for code, tier in zip((SENDER, *RECIPIENTS), TIERS, strict=True)
         ]
-        file = DirectoryFile(agencies=tuple(agencies), certificates=tuple(certificates))
-        self.directory = snapshot(file, epoch=1, as_of=self.now)
+        self.directory_file = DirectoryFile(agencies=tuple(agencies), certificates=tuple(certificates))
+        self.directory = snapshot(self.directory_file, epoch=1, as_of=self.now)
         self.broker.bind(addresses.SUBMIT, addresses.submit_key("document", SENDER), addresses.INTAKE)
         self.broker.bind(addresses.SUBMIT, addresses.submit_key("status", SENDER), addresses.RECEIPTS)
         for recipient in RECIPIENTS:
@@ -154,6 +156,23 @@ class World:
         key = addresses.submit_key("document", SENDER)
         self.unsent.append((addresses.SUBMIT, Submission(body, SENDER, key, message_id)))
         return identity_of(body[: body.rfind(b".")])
+
+    def change_key(self, code: AgencyCode) -> CertificateEntry:
+        """Let an agency sign with a key that the directory does not know yet; returns its entry."""
+        self.keys[code], pem = _keys(f"{code} new")
+        return CertificateEntry(owner=code, pem=pem)
+
+    def register(self, certificate: CertificateEntry) -> None:
+        """Enter a certificate into the directory."""
+        certificates = (*self.directory_file.certificates, certificate)
+        self.directory_file = self.directory_file.model_copy(update={"certificates": certificates})
+        self.directory = snapshot(self.directory_file, epoch=2, as_of=self.now)
+
+    def lose_disk(self, code: AgencyCode) -> None:
+        """Let an agency lose everything that it was handed, and its guard with it."""
+        self.guards[code].close()
+        self.guards[code] = InboxGuard.unsafe_in_memory()
+        self.handed = [item for item in self.handed if item.recipient != code]
 
     def ask_back(self, document_id: DocumentId, recipient: AgencyCode) -> None:
         """Let the sender ask a recipient for a document, as soon as agencies submit."""
@@ -292,6 +311,25 @@ class World:
             Returns(dead, ledger, self.policy, clock).turn,
             Reconcile(ledger, self, signer, self.policy, clock).turn,
             Replay(Effectful(self.replays, "replays", self.effects), self, self.policy, clock).turn,
+            *(self._ways_of_replays(ledger, outbox) if self.replays.replays else ()),
+        ]
+
+    def _ways_of_replays(self, ledger: Effectful, outbox: Effectful) -> list[Callable[[], Any]]:
+        """What the process of replays turns as well; without any replay these find nothing to do."""
+        clock = lambda: self.now  # noqa: E731
+        signer = self.keys["hub"]
+        put_aside, answers_put_aside, catch_ups = (
+            Effectful(thing, name, self.effects)
+            for thing, name in (
+                (MemoryParkedInbox(self.replays, "document", clock), "replay.documents"),
+                (MemoryParkedInbox(self.replays, "answer", clock), "replay.answers"),
+                (MemoryCatchUps(self.replays), "replay.catch_ups"),
+            )
+        )
+        return [
+            Intake(put_aside, ledger, self, signer, self.policy, clock).turn,
+            Receipts(answers_put_aside, ledger, self, signer, self.policy, clock).turn,
+            Dispatch(catch_ups, outbox, self, self.policy, clock).turn,
         ]
 
     def current(self) -> Directory:
@@ -370,6 +408,8 @@ class World:
             for breaker in self.ledger.breakers.values()
             if breaker.due_at is not None and breaker.held_by is None
         ]
+        items = (item for replay in self.replays.replays.values() for item in replay.items)
+        moments += [item.next_attempt_at for item in items if item.next_attempt_at and not item.outcome]
         return min(moments, default=None)
 
     # What must hold

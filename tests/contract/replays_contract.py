@@ -1,12 +1,14 @@
 """What every ledger does for the loop of replays; a subclass provides the fixture `store`."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+
+import pytest
 
 from hub.core.replay import Progress, Release, ReplayPace, Turn
 from hub.core.settlement import settle_attempt
 from hub.core.verdict import Accept
-from schemas.identifiers import DeliveryId
+from schemas.identifiers import AgencyCode, DeliveryId
 from schemas.refusal import Problem
 from tests import builders as a
 from tests.builders import NOW, POLICY, RECIPIENTS
@@ -120,3 +122,90 @@ class ReplaysContract:
         before = await store.rows(), await store.events()
         assert await store.replays.step(replay, lambda _: None, rehearsed, LATER) == 0
         assert (await store.rows(), await store.events()) == before
+
+
+class WaysContract:
+    """How what replays release goes in and out again."""
+
+    async def test_submission_that_was_put_aside_is_taken_until_it_has_an_outcome(self, store: Store):
+        await store.ledger.record([a.decided(a.park(a.accept(signed=False).token))], NOW)
+        replay = await store.start_replay(ALL, LATER)
+        inbox = store.parked_inbox(LATER)
+        assert list((await inbox.take()).submissions) == []  # not released
+        await store.replays.step(replay, lambda _: Release(10), rehearsed, LATER)
+        batch = await inbox.take()
+        [submission] = batch.submissions
+        assert (submission.redelivered, submission.put_aside_at) == (True, NOW)
+        await inbox.release()
+        assert list((await inbox.take()).submissions) == [submission]
+        await inbox.acknowledge(batch)
+        assert list((await store.outcomes(replay)).values()) == ["parked"]
+        assert list((await inbox.take()).submissions) == []
+
+    async def test_outcome_of_a_submission_is_what_the_ledger_says_of_it_now(self, store: Store):
+        accept = a.accept(signed=False)
+        await store.ledger.record([a.decided(a.park(accept.token))], NOW)
+        replay = await store.start_replay(ALL, LATER)
+        await store.replays.step(replay, lambda _: Release(10), rehearsed, LATER)
+        inbox = store.parked_inbox(LATER)
+        batch = await inbox.take()
+        await store.ledger.record([a.decided(accept)], LATER)
+        await inbox.acknowledge(batch)
+        await inbox.acknowledge(batch)  # after a death in between
+        assert list((await store.outcomes(replay)).values()) == ["accepted"]
+        assert [event.event for event in await store.events()].count("submission.replayed") == 1
+
+    async def test_catch_up_hands_out_what_was_had_and_leaves_every_delivery_as_it_is(self, store: Store):
+        [delivery] = await had(store)
+        before = await store.rows()
+        replay = await store.start_catch_up(AgencyCode(RECIPIENTS[0]), LATER)
+        await store.replays.step(replay, lambda _: Release(10), rehearsed, LATER)
+        async with store.catch_ups.claim(LATER) as claim:
+            assert [due.delivery.delivery_id for due in claim.due] == [delivery]
+            await claim.settle([settle_attempt(due.delivery, "routed", POLICY, LATER) for due in claim.due], LATER)
+        assert await store.outcomes(replay) == {delivery: "handed-out"}
+        assert await store.rows() == before
+        assert (await store.events())[-1].event == "delivery.handed-out-again"
+
+    async def test_catch_up_that_dies_within_a_claim_is_claimed_again(self, store: Store):
+        [delivery] = await had(store)
+        replay = await store.start_catch_up(AgencyCode(RECIPIENTS[0]), LATER)
+        await store.replays.step(replay, lambda _: Release(10), rehearsed, LATER)
+
+        async def die() -> None:
+            async with store.catch_ups.claim(LATER) as claim:
+                await claim.settle([settle_attempt(due.delivery, "routed", POLICY, LATER) for due in claim.due], LATER)
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await die()
+        assert await store.outcomes(replay) == {delivery: None}
+        async with store.catch_ups.claim(LATER) as claim:
+            assert [due.delivery.delivery_id for due in claim.due] == [delivery]
+
+    async def test_what_the_queue_does_not_take_is_tried_a_minute_later_and_given_up_after_a_day(self, store: Store):
+        [delivery] = await had(store)
+        replay = await store.start_catch_up(AgencyCode(RECIPIENTS[0]), LATER)
+        await store.replays.step(replay, lambda _: Release(10), rehearsed, LATER)
+
+        async def tried(moment: datetime) -> int:
+            async with store.catch_ups.claim(moment) as claim:
+                await claim.settle(
+                    [settle_attempt(due.delivery, "not-taken", POLICY, moment) for due in claim.due], moment
+                )
+                return len(claim.due)
+
+        minute = timedelta(minutes=1)
+        tries = [await tried(LATER + wait) for wait in (minute * 0, minute / 2, minute, timedelta(days=1))]
+        assert tries == [1, 0, 1, 1]
+        assert await store.outcomes(replay) == {delivery: "expired"}
+        assert await tried(LATER + timedelta(days=2)) == 0
+
+
+async def had(store: Store) -> Sequence[DeliveryId]:
+    """Let the first recipient receive a document."""
+    accept: Accept = a.accept(a.envelope(to=RECIPIENTS[:1]), signed=False)
+    await store.ledger.record([a.decided(accept)], NOW)
+    ids = [accept.delivery_id(addressee) for addressee in accept.addressees]
+    await answer(store, *ids, outcome="received")
+    return ids

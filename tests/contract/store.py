@@ -73,7 +73,17 @@ class Store(Protocol):
     def replays(self) -> replay.Replays: ...
 
     async def start_replay(self, pace: ReplayPace, now: datetime) -> int:
-        """Plan and start a replay of all dead deliveries; returns its number."""
+        """Plan and start a replay of all that is dead or put aside; returns its number."""
 
-    async def outcomes(self, replay_id: int) -> Mapping[DeliveryId, str | None]:
-        """What became of the items of a replay."""
+    async def start_catch_up(self, agency: AgencyCode, now: datetime) -> int:
+        """Begin to hand out again all that an agency has had; returns the number of the replay."""
+
+    def parked_inbox(self, now: datetime) -> intake.Inbox:
+        """Documents that were put aside and released."""
+
+    @property
+    def catch_ups(self) -> dispatch.Deliveries:
+        """What is released of catch-ups."""
+
+    async def outcomes(self, replay_id: int) -> Mapping[DeliveryId | str, str | None]:
+        """What became of the items of a replay, by the id of their letters."""

@@ -19,6 +19,7 @@ from tests.component.memory import (
     MemoryParts,
     MemoryReplays,
 )
+from tests.component.memory_ways import MemoryCatchUps, MemoryParkedInbox
 from tests.contract.blobs_contract import BlobsContract
 from tests.contract.deliveries_contract import DeliveriesContract
 from tests.contract.inbox_contract import MAX_BATCH, InboxContract
@@ -26,7 +27,7 @@ from tests.contract.ledger_contract import LedgerContract
 from tests.contract.outbox_contract import EXCHANGE, OutboxContract
 from tests.contract.parts_contract import PartsContract
 from tests.contract.recipients_contract import RecipientsContract
-from tests.contract.replays_contract import ReplaysContract
+from tests.contract.replays_contract import ReplaysContract, WaysContract
 from tests.contract.store import Event, Row
 
 
@@ -78,8 +79,19 @@ class MemoryStore:
     async def start_replay(self, pace: ReplayPace, now: datetime) -> int:
         return self.replays.start(pace, now)
 
-    async def outcomes(self, replay_id: int) -> Mapping[DeliveryId, str | None]:
-        return {item.delivery_id: item.outcome for item in self.replays.replays[replay_id].items}
+    async def start_catch_up(self, agency: AgencyCode, now: datetime) -> int:
+        return self.replays.start_catch_up(agency, ReplayPace("rate", 600, 600), now)
+
+    def parked_inbox(self, now: datetime) -> MemoryParkedInbox:
+        return MemoryParkedInbox(self.replays, "document", lambda: now)
+
+    @property
+    def catch_ups(self) -> MemoryCatchUps:
+        return MemoryCatchUps(self.replays)
+
+    async def outcomes(self, replay_id: int) -> Mapping[DeliveryId | str, str | None]:
+        items = self.replays.replays[replay_id].items
+        return {item.delivery_id or (item.parked_id or b"").hex(): item.outcome for item in items}
 
 
 @pytest.fixture
@@ -96,6 +108,10 @@ class TestDeliveries(DeliveriesContract):
 
 
 class TestReplays(ReplaysContract):
+    pass
+
+
+class TestWays(WaysContract):
     pass
 
 

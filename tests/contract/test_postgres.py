@@ -10,9 +10,11 @@ from hub.core.breaker import Breaker
 from hub.core.replay import ReplayPace
 from hub.core.selection import Selection
 from hub.store import replay_orders
+from hub.store.catch_up import CatchUps
 from hub.store.deliveries import PostgresDeliveries
 from hub.store.entries import DELIVERY_COLUMNS, delivery_of
 from hub.store.ledger import PostgresLedger
+from hub.store.parked_inbox import ParkedInbox
 from hub.store.parts import PostgresParts
 from hub.store.pool import Pool, open_pool
 from hub.store.recipients import BREAKER_COLUMNS, breaker_of
@@ -22,7 +24,7 @@ from tests.contract.deliveries_contract import DeliveriesContract
 from tests.contract.ledger_contract import LedgerContract
 from tests.contract.parts_contract import PartsContract
 from tests.contract.recipients_contract import RecipientsContract
-from tests.contract.replays_contract import ReplaysContract
+from tests.contract.replays_contract import ReplaysContract, WaysContract
 from tests.contract.store import Event, Row
 
 
@@ -84,9 +86,21 @@ class PostgresStore:
         await replay_orders.start(self.pool, replay_id, pace, "đã sửa", actor="an", now=now)
         return replay_id
 
-    async def outcomes(self, replay_id: int) -> Mapping[DeliveryId, str | None]:
+    async def start_catch_up(self, agency: AgencyCode, now: datetime) -> int:
+        began = now - timedelta(days=1)
+        order = {"per_minute": 600, "reason": "hỏng đĩa", "actor": "an", "now": now}
+        return await replay_orders.catch_up(self.pool, agency, began, **order)
+
+    def parked_inbox(self, now: datetime) -> ParkedInbox:
+        return ParkedInbox(self.pool, "document", max_batch=50, clock=lambda: now)
+
+    @property
+    def catch_ups(self) -> CatchUps:
+        return CatchUps(self.pool, max_batch=50)
+
+    async def outcomes(self, replay_id: int) -> Mapping[DeliveryId | str, str | None]:
         items = await replay_orders.items(self.pool, replay_id)
-        return {DeliveryId(UUID(item.letter_id)): item.outcome for item in items}
+        return {DeliveryId(UUID(key)) if "-" in (key := item.letter_id) else key: item.outcome for item in items}
 
 
 @pytest.fixture
@@ -104,6 +118,10 @@ class TestDeliveries(DeliveriesContract):
 
 
 class TestReplays(ReplaysContract):
+    pass
+
+
+class TestWays(WaysContract):
     pass
 
 

@@ -386,7 +386,11 @@ async def test_part_that_a_document_is_taking_is_not_swept_and_one_that_is_swept
 async def test_api_is_described_and_absent_where_it_is_not_served(asking: Asking):
     described = (await asking.http.get(f"{asking.hub.url}/v1/openapi.json")).json()
     assert described["openapi"].startswith("3.1")
-    assert described["paths"].keys() == {"/v1/parts/{sha256}", "/v1/agencies/{code}"}
+    assert described["paths"].keys() == {
+        "/v1/parts/{sha256}",
+        "/v1/agencies/{code}",
+        "/v1/agencies/{code}/catch-up",
+    }
     assert described["paths"]["/v1/parts/{sha256}"].keys() == {"head", "patch", "get"}
     without = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=create_app(Health())), base_url="http://hub")
     async with without:

@@ -479,6 +479,9 @@ async def test_redirected_document_is_owed_to_the_successor_once(stage):
     heirs = [(delivery, AgencyCode(C), "department-district") for delivery in old]
     done = await replay_orders.redirect(stage.pool, heirs, reason="sáp nhập", actor="an", now=stage.now)
     assert [item.was_owed for item in done] == [False, True]
+    async with stage.pool.reading() as connection:
+        query = "SELECT warn_at FROM deliveries WHERE delivery_id = $1"
+        assert await connection.fetchval(query, done[0].new_delivery_id) is not None
     await stage.exchange()
     assert list(stage.handed_over) == [done[0].new_delivery_id]
     assert await list_dead(stage.pool, Selection()) == []

@@ -1,6 +1,9 @@
 """What could not be delivered is mended and sent again: by an operator, at the command line, through the whole hub."""
 
+import asyncio
 import json
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -22,6 +25,7 @@ async def hub(installation: Installation, tmp_path: Path) -> AsyncIterator[HubPr
     process = HubProcess(
         installation,
         tmp_path / "hub.log",
+        at_hub_url=True,
         max_attempts=2,
         retry_delay_s=1.5,  # two answers to one delivery within a second would be one receipt
         receipt_deadline_s=30,
@@ -154,8 +158,17 @@ def _lose_guard_of(code: str, folder: Path) -> None:
         lost.unlink()
 
 
+async def truc_agency(installation: Installation, code: str, *arguments: str) -> tuple[int, str]:
+    """Run `truc-agency` with the settings of an agency; returns its exit code and what it printed."""
+    settings = installation.environment_file.parent / "agencies" / f"{code}.toml"
+    command = [sys.executable, "-m", "adapters", "--config", str(settings), *arguments]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("who", ["operator", "agency"])
 async def test_agency_that_lost_its_disk_catches_up(
-    hub: HubProcess, agencies: Agencies, installation: Installation, tmp_path: Path
+    hub: HubProcess, agencies: Agencies, installation: Installation, tmp_path: Path, who: str
 ) -> None:
     sent = [await agencies.clients[MINISTRY].submit(document(now_s(), n, to=(PROVINCE, COMMUNE))) for n in range(5)]
     ids = [item.document_id for item in sent]
@@ -164,8 +177,15 @@ async def test_agency_that_lost_its_disk_catches_up(
     await agencies.leave(PROVINCE)
     _lose_guard_of(PROVINCE, tmp_path)
     await agencies.join(PROVINCE)
-    view = await truc_json(installation, "replay", "catch-up", PROVINCE, "--since", "1h", "--reason", "hỏng đĩa")
-    done = await state_is(installation, view["replay_id"], "done")
+    if who == "operator":
+        view = await truc_json(installation, "replay", "catch-up", PROVINCE, "--since", "1h", "--reason", "hỏng đĩa")
+        number = view["replay_id"]
+    else:
+        assert (await truc_agency(installation, PROVINCE, "catch-up"))[0] == 1  # none so far
+        code, said = await truc_agency(installation, PROVINCE, "catch-up", "--since", "1h", "--json")
+        assert code == 0, said
+        number = json.loads(said)["number"]
+    done = await state_is(installation, number, "done")
     assert done["outcomes"] == {"handed-out": 5}
     at_province = [delivery_id_of(item, PROVINCE) for item in ids]
     await eventually(lambda: {agencies.handed_over[item] for item in at_province} == {2}, 20, agencies.handed_over)
@@ -173,4 +193,9 @@ async def test_agency_that_lost_its_disk_catches_up(
     (found,) = (await truc_json(installation, "trace", ids[0]))["found"]
     assert {row["delivery"]["state"] for row in found["deliveries"]} == {"received"}
     assert "delivery.handed-out-again" in json.dumps(found)
+    if who == "agency":
+        code, said = await truc_agency(installation, PROVINCE, "catch-up")
+        assert (code, "5/5" in said) == (0, True), said
+        code, said = await truc_agency(installation, PROVINCE, "catch-up", "--since", "1h")
+        assert (code, "E423" in said) == (1, True), said
     assert (await truc_json(installation, "audit"))["clean"]

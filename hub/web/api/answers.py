@@ -22,6 +22,9 @@ _STATUS: Final[Mapping[str, int]] = {
     "E404": 404,
     "E420": 403,
     "E421": 403,
+    "E422": 403,
+    "E423": 429,
+    "E424": 422,
     "E504": 422,
     "E505": 422,
     "E520": 413,
@@ -31,7 +34,7 @@ _STATUS: Final[Mapping[str, int]] = {
     "E904": 503,
     "E905": 500,
 }
-_RETRY_AFTER_S: Final = 2
+_RETRY_AFTER_S: Final = {503: 2, 429: 60}
 
 
 def answer(
@@ -42,8 +45,8 @@ def answer(
     said = {"Truc-Code": problems[0].code, **(headers or {})}  # the answer to HEAD has no body to tell it
     if status == 401:
         said["WWW-Authenticate"] = 'Bearer realm="truc"'
-    if status == 503:
-        said["Retry-After"] = str(_RETRY_AFTER_S)
+    if status in _RETRY_AFTER_S:
+        said["Retry-After"] = str(_RETRY_AFTER_S[status])
     # A body that was not read would be taken for the next request.
     said["Connection"] = "close"
     return JSONResponse(

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from hub.core.grant import Granted
 from hub.core.part import Kept, Progress, Upload
 from hub.web.api.answers import ProblemsError
+from schemas.catch_up import CatchUp
 from schemas.checks.directory import Directory
 from schemas.identifiers import AgencyCode
 from schemas.refusal import Problem
@@ -40,6 +41,18 @@ class Silence(Protocol):
 
     async def since(self, agency: AgencyCode) -> datetime | None:
         """Say since when documents wait for an agency while nothing was heard of it."""
+
+
+class CatchUps(Protocol):
+    """What agencies ask by themselves: to get again what they had."""
+
+    async def begin(
+        self, agency: AgencyCode, since: datetime, *, signer: AgencyCode, now: datetime
+    ) -> CatchUp | Problem:
+        """Begin a catch-up, or say which one is meant or why none may begin."""
+
+    async def latest(self, agency: AgencyCode) -> CatchUp | None:
+        """Say how far the newest catch-up of an agency is."""
 
 
 class Directories(Protocol):
@@ -76,6 +89,7 @@ class Api:
         parts: The hub's parts.
         directories: Who is who.
         silence: Who does not answer.
+        catch_ups: Who gets again what it had.
         uploads: Places for uploads.
         downloads: Places for downloads.
         max_part_bytes: Largest part that is taken.
@@ -85,6 +99,7 @@ class Api:
     parts: Parts
     directories: Directories
     silence: Silence
+    catch_ups: CatchUps
     uploads: Transfers
     downloads: Transfers
     max_part_bytes: int

@@ -145,3 +145,12 @@ def test_grant_is_good_for_exactly_what_it_names():
     ]
     assert [problem.pointer for problem in fetch.covers("fetch", part=PART, document="ef" * 32)] == ["/document"]
     assert {problem.code for problem in fetch.covers("ask")} == {"E420"}
+
+
+def test_grant_to_catch_up_names_since_when():
+    granted = decided(grant(act="catch-up", part=None, since=NOW_S - 86_400))
+    assert isinstance(granted, Granted)
+
+    assert granted.covers("catch-up", since=NOW_S - 86_400) == ()
+    assert [problem.pointer for problem in granted.covers("catch-up", since=NOW_S - 90_000)] == ["/since"]
+    assert [problem.pointer for problem in granted.covers("ask")] == ["/act", "/since"]

@@ -79,6 +79,11 @@ def test_of_a_few_items_one_that_fails_is_enough() -> None:
     assert isinstance(next_step(progress(waiting=2, watched=watched(good=1, failing=1)), NOW), Turn)
 
 
+def test_catch_up_that_nobody_takes_is_over() -> None:
+    seen = progress(purpose="catch-up", watched=watched(failing=5), waiting=7)
+    assert next_step(seen, NOW) == Turn("cancelled", "5-of-5-failed-again")
+
+
 def test_the_rest_waits_until_the_watched_cannot_fail_any_more_or_patience_ends() -> None:
     undecided = progress(watched=watched(good=15, unknown=5), watched_until=NOW)
     assert next_step(undecided, NOW + PATIENCE - timedelta(seconds=1)) is None

@@ -72,6 +72,16 @@ def test_codes_are_published_whole():
     assert {"code", "name", "en", "vi", "fix_en", "fix_vi", "acts", "retry"} == set(published[0])
 
 
+def test_the_table_of_codes_has_a_row_for_each_and_says_who_acts():
+    rows = [line.split(" | ") for line in publish.code_table().splitlines() if line.startswith(("| E", "| N"))]
+
+    assert [row[0].removeprefix("| ") for row in rows] == list(CATALOGUE)
+    assert {len(row) for row in rows} == {6}
+    assert [(row[2].partition("<br>")[0], row[3] != "—") for row in rows] == [
+        (code.acts, code.retry) for code in CATALOGUE.values()
+    ]
+
+
 def test_every_code_is_explained_in_two_languages():
     for code in CATALOGUE.values():
         assert all(text.endswith(".") for text in (code.en, code.vi, code.fix_en, code.fix_vi)), code.code
