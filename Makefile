@@ -6,7 +6,7 @@ BOOTSTRAP := sh hub/dev/bootstrap.sh
 ENVIRONMENT := .venv/.complete
 ARGS ?=
 
-.PHONY: help setup demo bench bench-quick bench-backlog bench-loops bench-dead bench-parts bench-folder test run check format clean
+.PHONY: help setup demo bench bench-quick bench-core bench-backlog bench-loops bench-dead bench-parts bench-folder test run check format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -23,6 +23,9 @@ bench: setup ## Send the traffic of seven months of 2019 through the whole path;
 
 bench-quick: setup ## The figures for every day, compared with the shovel and naive forwarders, within a minute
 	@$(BIN)/python -m tests.bench.quick
+
+bench-core: $(ENVIRONMENT) ## What each check of the core costs, with directories of three sizes; needs no service
+	@$(BIN)/python -m tests.bench.core $(ARGS)
 
 bench-backlog: setup ## What 50 agencies notice while another one's backlog of 100,000 is held and comes back
 	@$(BIN)/python -m tests.bench.backlog $(ARGS)
