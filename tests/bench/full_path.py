@@ -65,7 +65,7 @@ def measure(
             )
         )
         hubs = [ending.enter_context(hub_process(installation, folder, loops.split(","))) for loops in hub]
-        sides = list(_agencies(installation, folder, people, documents, (agencies, window), ending))
+        sides = list(agency_processes(installation, folder, people, documents, (agencies, window), ending))
         profilers = _profilers([*hubs, *(side.pid for side in sides)]) if profile else []
         before = cpu_by_process()
         began = time.monotonic()
@@ -105,13 +105,14 @@ def _is_ready(port: int) -> bool:
     return ready(port)
 
 
-def _agencies(
+def agency_processes(
     installation: Installation,
     folder: Path,
     people: Nation2019,
     documents: Sequence[Planned],
     processes_and_window: tuple[int, int],
     ending: ExitStack,
+    at_s: Sequence[float] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
     processes, window = processes_and_window
     endpoint_of = {entry.code: entry.endpoint for entry in people.file.agencies}
@@ -125,6 +126,7 @@ def _agencies(
             "directory_file": str(installation.directory_file.absolute()),
             "result_file": str((folder / f"result-{number}.json").absolute()),
             "window": window // processes,
+            "by_id": bool(at_s),
             "endpoints": [_account(installation, code, folder) for code in codes],
             "to_receive": sum(endpoint_of[to] in mine for item in documents for to in item.recipients),
             "documents": [
@@ -134,6 +136,7 @@ def _agencies(
                     "to": item.recipients,
                     "number": index + 1,
                     "remark": item.remark_characters,
+                    **({"at_s": at_s[index]} if at_s else {}),
                 }
                 for index, item in enumerate(documents)
                 if endpoint_of[item.sender] in mine
