@@ -113,6 +113,7 @@ def agency_processes(
     processes_and_window: tuple[int, int],
     ending: ExitStack,
     at_s: Sequence[float] = (),
+    guards: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     processes, window = processes_and_window
     endpoint_of = {entry.code: entry.endpoint for entry in people.file.agencies}
@@ -127,7 +128,7 @@ def agency_processes(
             "result_file": str((folder / f"result-{number}.json").absolute()),
             "window": window // processes,
             "by_id": bool(at_s),
-            "endpoints": [_account(installation, code, folder) for code in codes],
+            "endpoints": [_account(installation, code, guards or folder) for code in codes],
             "to_receive": sum(endpoint_of[to] in mine for item in documents for to in item.recipients),
             "documents": [
                 {
@@ -158,14 +159,14 @@ def agency_processes(
     yield from sides
 
 
-def _account(installation: Installation, code: str, folder: Path) -> dict[str, str]:
+def _account(installation: Installation, code: str, guards: Path) -> dict[str, str]:
     account = next(item for key, item in installation.accounts.items() if key == code)
     return {
         "code": code,
         "amqp_url": account.amqp_url,
         "key_file": str(account.key_file),
         "certificate_file": str(account.certificate_file),
-        "guard_file": str((folder / f"{code}.guard").absolute()),
+        "guard_file": str((guards / f"{code}.guard").absolute()),
     }
 
 
