@@ -13,9 +13,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
@@ -45,8 +45,24 @@ def main() -> int:
     return 0
 
 
+class Watch(Protocol):
+    """Somebody who looks on, in the process that measures."""
+
+    def running(self, hubs: Mapping[str, int]) -> AbstractContextManager[None]:
+        """Look on while documents are under way, given the process of each part of the hub."""
+
+    def ended(self, installation: Installation, results: Sequence[Mapping[str, Any]]) -> None:
+        """Take what is wanted out of the ledger, and of what the agencies' side saw, before they are removed."""
+
+
 def measure(
-    share: float, hub: Sequence[str] = HUB, agencies: int = 1, window: int = 200, *, profile: bool = False
+    share: float,
+    hub: Sequence[str] = HUB,
+    agencies: int = 1,
+    window: int = 200,
+    *,
+    profile: bool = False,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Send a share of the documents of 2019 and say what it took."""
     with ExitStack() as ending:
@@ -68,20 +84,23 @@ def measure(
         sides = list(agency_processes(installation, folder, people, documents, (agencies, window), ending))
         profilers = _profilers([*hubs, *(side.pid for side in sides)]) if profile else []
         before = cpu_by_process()
-        began = time.monotonic()
-        for side in sides:
-            assert side.stdin is not None
-            side.stdin.write(b"go\n")
-            side.stdin.flush()
-        for side in sides:
-            side.wait()
-        seconds = time.monotonic() - began
+        with watch.running(dict(zip(hub, hubs, strict=True))) if watch else nullcontext():
+            began = time.monotonic()
+            for side in sides:
+                assert side.stdin is not None
+                side.stdin.write(b"go\n")
+                side.stdin.flush()
+            for side in sides:
+                side.wait()
+            seconds = time.monotonic() - began
         results = [json.loads(file.read_bytes()) for file in sorted(folder.glob("result-*.json"))]
         cpu = {name: round(used - before.get(name, 0.0), 2) for name, used in cpu_by_process().items()}
         cpu["agencies"] = round(sum(result["cpu_s"] for result in results), 2)
         for profiler in profilers:
             profiler.wait()
         report = asyncio.run(_audited(installation))
+        if watch:
+            watch.ended(installation, results)
     return _summary(documents, results, seconds, cpu, report)
 
 
@@ -186,7 +205,7 @@ def cpu_by_process() -> dict[str, float]:
     for process in psutil.Process().children(recursive=True):
         try:
             times = process.cpu_times()
-            name = _name(process.cmdline(), process.name())
+            name = process_name(process.cmdline(), process.name())
         except psutil.Error:
             continue
         ended = times.children_user + times.children_system if name == "postgresql" and "-D" in process.cmdline() else 0
@@ -194,7 +213,7 @@ def cpu_by_process() -> dict[str, float]:
     return used
 
 
-def _name(command: Sequence[str], name: str) -> str:
+def process_name(command: Sequence[str], name: str) -> str:
     line = " ".join(command)
     if "hub run" in line:
         return f"hub {line.split('hub run ')[1]}"
@@ -224,7 +243,9 @@ def _summary(
         "seconds": round(seconds, 2),
         "documents_per_s": round(len(documents) / seconds, 1),
         "deliveries_per_s": round(deliveries / seconds, 1),
-        "to_arrival_ms": {f"p{p}": round(1000 * delays[int(len(delays) * p / 100)], 1) for p in (50, 95, 99)},
+        "to_arrival_ms": {
+            f"p{p:g}".replace(".", "_"): round(1000 * delays[int(len(delays) * p / 100)], 1) for p in (50, 95, 99, 99.9)
+        },
         "cpu_us_per_document": {name: round(1e6 * used / len(documents)) for name, used in sorted(cpu.items())},
         "cpu_s": round(sum(cpu.values()), 1),
         "finished": all(result["finished"] for result in results),

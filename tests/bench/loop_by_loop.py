@@ -39,6 +39,12 @@ def main() -> int:
     parser.add_argument("--documents", type=int, default=3000)
     parser.add_argument("--profile", help="py-spy this loop into .truc/profile.txt")
     options = parser.parse_args()
+    print(json.dumps(measure(options.documents, options.profile)))
+    return 0
+
+
+def measure(documents: int, profile: str | None = None) -> dict[str, Any]:
+    """Give each loop of a hub its work in turn, and say what it made of it."""
     with ExitStack() as ending:
         folder = ending.enter_context(run_directory("files"))
         servers = ending.enter_context(Servers(purpose="bench"))
@@ -53,10 +59,9 @@ def main() -> int:
                 country=people.file,
             )
         )
-        bench = _Bench(installation, folder, options.profile)
-        bench.prepare(plan(people, share=options.documents / 163_107))
-        print(json.dumps(bench.run()))
-    return 0
+        bench = _Bench(installation, folder, profile)
+        bench.prepare(plan(people, share=documents / 163_107))
+        return bench.run()
 
 
 class _Bench:
