@@ -6,7 +6,7 @@ BOOTSTRAP := sh hub/dev/bootstrap.sh
 ENVIRONMENT := .venv/.complete
 ARGS ?=
 
-.PHONY: help setup demo bench bench-quick bench-core bench-latency bench-backlog bench-loops bench-dead bench-parts bench-folder test run check format clean
+.PHONY: help setup demo bench bench-quick bench-core bench-latency bench-growth bench-backlog bench-loops bench-dead bench-parts bench-folder test run check format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -29,6 +29,9 @@ bench-core: $(ENVIRONMENT) ## What each check of the core costs, with directorie
 
 bench-latency: setup ## How long each delivery takes to each point of its way, at 100 documents a second
 	@$(BIN)/python -m tests.bench.latency $(ARGS)
+
+bench-growth: setup ## What a country with 111,000 agencies costs the hub beside a small one; ARGS="--countries small all-connected" for 12,000 queues
+	@$(BIN)/python -m tests.bench.growth $(ARGS)
 
 bench-backlog: setup ## What 50 agencies notice while another one's backlog of 100,000 is held and comes back
 	@$(BIN)/python -m tests.bench.backlog $(ARGS)

@@ -105,10 +105,12 @@ def measure(
 
 
 @contextmanager
-def hub_process(installation: Installation, folder: Path, loops: Sequence[str]) -> Iterator[int]:
+def hub_process(
+    installation: Installation, folder: Path, loops: Sequence[str], log_level: str = "warning"
+) -> Iterator[int]:
     (port,) = free_ports(1)
     environment = {**os.environ, **installation.environment, "TRUC_HTTP_PORT": str(port), "TRUC_LOG_FORMAT": "json"}
-    environment |= {"TRUC_LOG_LEVEL": "warning", "PYTHONPATH": str(ROOT)}
+    environment |= {"TRUC_LOG_LEVEL": log_level, "PYTHONPATH": str(ROOT)}
     hub = Process(f"hub-{loops[0]}", folder, grace_s=30)
     hub.start([sys.executable, "-m", "hub", "run", *loops], environment)
     try:

@@ -120,7 +120,7 @@ class Watching:
                 name = process_name(command, process.name())
                 times, pid = process.cpu_times(), process.pid
                 written = process.io_counters().write_bytes
-                memory[name] += _pss_kib(pid)
+                memory[name] += pss_mib(pid)  # type: ignore[assignment]
                 if name == "rabbitmq":
                     folders[name] = Path(process.cwd()) / "mnesia"
                 elif "-D" in command:
@@ -133,7 +133,7 @@ class Watching:
             {
                 "at_s": round(time.monotonic() - self._began, 2),
                 **totals,
-                "memory_mib": {name: round(kib / 1024, 1) for name, kib in memory.items() if name != "other"},
+                "memory_mib": {name: round(mib, 1) for name, mib in memory.items() if name != "other"},
                 "disk_mib": {name: round(_size(folder) / 2**20, 1) for name, folder in folders.items()},
             }
         )
@@ -148,11 +148,12 @@ class Watching:
         return {"cpu_s": cpu, "written_mib": written}
 
 
-def _pss_kib(pid: int) -> int:
+def pss_mib(pid: int) -> float:
+    """Memory of a process, with its share of what it has in common with others."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
-            return int(line.split()[1])
-    return 0
+            return int(line.split()[1]) / 1024
+    return 0.0
 
 
 def _size(folder: Path) -> int:
