@@ -20,7 +20,7 @@ from aiormq.exceptions import ChannelInvalidStateError
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from schemas.amqp_frames import publish_frames
+from schemas.amqp_frames import ack_frame, publish_frames, reject_frame
 
 Said = Literal["taken", "returned", "not-taken"]
 """What the broker said about a publish."""
@@ -53,6 +53,8 @@ class Channel(aiormq.channel.Channel):
         self._awaited: dict[int, tuple[asyncio.Future[Said], str]] = {}  # by number, ascending
         self._numbers: dict[str, int] = {}  # by message id
         self._arrive: Callable[[Message], None] = lambda _: None
+        self._unsettled: dict[int, None] = {}  # numbers of what has arrived, ascending
+        self._done: set[int] = set()  # those of them that are acknowledged, but not yet to the broker
 
     async def send(
         self, body: bytes, *, exchange: str, routing_key: str, correlation_id: str, user: str
@@ -90,8 +92,43 @@ class Channel(aiormq.channel.Channel):
         self._arrive = arrive
         await self.basic_consume(queue, _never_called)
 
+    def acknowledge(self, number: int) -> None:
+        """Settle a message; what is settled at about the same moment goes to the broker together.
+
+        Raises:
+            ChannelInvalidStateError: When the channel is closed.
+        """
+        if self.is_closed or self._close_exception is not None:
+            raise ChannelInvalidStateError(f"{self!r} closed")
+        if not self._done:
+            self.loop.call_soon(self._write_acknowledgements)
+        self._done.add(number)
+
+    def reject(self, number: int) -> None:
+        """Give a message back to the axis, which decides about it; raises as `acknowledge`."""
+        if self.is_closed or self._close_exception is not None:
+            raise ChannelInvalidStateError(f"{self!r} closed")
+        self._write_acknowledgements()  # what comes first must not be called settled together with this
+        self._unsettled.pop(number, None)
+        self.write_queue.put_nowait(ChannelFrame(reject_frame(self.number, number), should_close=False))
+
+    def _write_acknowledgements(self) -> None:
+        """Settle with one frame all up to the first that is not done, and with one each those behind it."""
+        first_open = next((number for number in self._unsettled if number not in self._done), None)
+        behind = [] if first_open is None else sorted(number for number in self._done if number > first_open)
+        up_to = max((number for number in self._done if first_open is None or number < first_open), default=None)
+        frames = [ack_frame(self.number, number) for number in behind]
+        if up_to is not None:
+            frames.insert(0, ack_frame(self.number, up_to, all_before=True))
+        for number in self._done:
+            self._unsettled.pop(number, None)
+        self._done.clear()
+        if frames and not self.is_closed:
+            self.write_queue.put_nowait(ChannelFrame(b"".join(frames), should_close=False))
+
     async def flush(self) -> None:
         """Return when everything that was sent so far has left."""
+        self._write_acknowledgements()
         drained = self.create_future()
         await self.write_queue.put(ChannelFrame(b"", should_close=False, drain_future=drained))
         await drained
@@ -116,6 +153,7 @@ class Channel(aiormq.channel.Channel):
     async def _on_deliver_frame(self, frame: Basic.Deliver) -> None:
         message = await self._read(frame)
         assert frame.delivery_tag is not None
+        self._unsettled[frame.delivery_tag] = None
         self._arrive(Message(message.body, frame.routing_key or "", bool(frame.redelivered), self, frame.delivery_tag))
 
     async def _read(self, frame: Basic.Return | Basic.Deliver) -> DeliveredMessage:

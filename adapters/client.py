@@ -4,7 +4,7 @@
 |---------------------------------------------------|-----------------------------------------------------------------|
 | `submit` signs, publishes, waits for the confirm  | the caller submits the same bytes again: the same document      |
 | the broker hands a message out                    | handed out again                                                |
-| proven off the event loop, `guard.begin`          | handed out again, marked `interrupted`                          |
+| what waits is proven, `guard.begin_all`           | handed out again, marked `interrupted`                          |
 | the application does its part                     | the same: the one window, see `adapters.inbox_guard`            |
 | `guard.settle`                                    | handed out again; answered, not handed over                     |
 | the receipt is published and confirmed            | handed out again; answered with the same receipt                |
@@ -26,22 +26,25 @@ How it gets there is the business of `adapters.line`.
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import ssl
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Generic, Literal, Self, TypeVar
+from typing import Final, Generic, Self, TypeVar
 
 from adapters.channel import Message
 from adapters.errors import BrokerError, Unusable
-from adapters.inbox_guard import HandedOver, InboxGuard
+from adapters.inbox_guard import Found, HandedOver, InboxGuard
 from adapters.line import Consumer, Line, Publisher, acknowledge, put_aside
 from adapters.parts import PartStore
-from adapters.trust import Problems, Trust
+from adapters.proof import Unproven, prove
+from adapters.trust import Content, Problems, Trust
 from schemas.addresses import Lane, agency_queue, submit_key
 from schemas.envelope import ENVELOPE_TYP, Action, DocumentFacts, Envelope, Part, new_envelope
 from schemas.identifiers import (
@@ -64,13 +67,15 @@ from schemas.receipt import (
     Status,
     StatusCode,
 )
-from schemas.refusal import CATALOGUE, Problem
-from schemas.signing import MAX_AGE_S, MAX_TOKEN_BYTES, Signer, Verified, identity, sign
+from schemas.refusal import CATALOGUE
+from schemas.signing import MAX_AGE_S, MAX_TOKEN_BYTES, KeySigner, Signer, Verified, identity, sign
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_OPENED_TOGETHER: Final = 64  # most that are called interrupted though nobody had them, when the process dies
+_PROVEN_AT_A_TIME: Final = 8  # about a millisecond
 _REPEATABLE_S: Final = MAX_AGE_S - 3600
 _MAX_ANSWER_BYTES: Final = 128 * 1024  # of all answers of a receipt, which must stay below 256 KiB when it is signed
 
@@ -147,6 +152,8 @@ class Delivery:
 class Letter:
     """A receipt, a status or a notice for one of our agencies.
 
+    To read one twice does no harm, as it says the same; so nothing is written down before it is handed over.
+
     `async with letter:` acknowledges it at the end of the block; when the block raises, it is given back to the axis,
     which sends it again later.
 
@@ -155,14 +162,12 @@ class Letter:
         recipient: Which of our agencies, or the platform itself.
         content: What was signed.
         token: The signed bytes.
-        interrupted: As in `Delivery`.
     """
 
     delivery_id: DeliveryId
     recipient: AgencyCode
     content: Receipt | Status | Notice
     token: bytes = field(repr=False)
-    interrupted: bool
     _client: "AgencyClient" = field(repr=False)
 
     async def __aenter__(self) -> Self:
@@ -258,6 +263,10 @@ class AgencyClient:
         self._arrived: asyncio.Queue[Message | BrokerError | None] = asyncio.Queue()
         self._consumer = Consumer(line, agency_queue(self._code), prefetch, self._arrived, self._forget_messages)
         self._consuming: asyncio.Task[None] | None = None
+        self._opened: deque[Arrival] = deque()
+        self._opening: asyncio.Task[None] | None = None
+        self._at_the_opening = asyncio.Lock()
+        self._documents_too = False
         self._in_hand: dict[DeliveryId, list[Message]] = {}
         self._left_open: set[DeliveryId] = set()  # in hand, but nobody is at work on them any more
 
@@ -267,13 +276,25 @@ class AgencyClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._consuming is not None:
-            self._consuming.cancel()
-            await asyncio.wait({self._consuming})
+        ending = {task for task in (self._consuming, self._opening) if task is not None}
+        for task in ending:
+            task.cancel()
+        if ending:
+            await asyncio.wait(ending)
         self._arrived.put_nowait(None)
+        await self._release_opened()
         await self._publisher.close()
         if self._parts is not None:
             await self._parts.close()
+
+    async def _release_opened(self) -> None:
+        """Let the guard forget what was opened and never taken, so that it is not called interrupted."""
+        opened = [
+            arrival.delivery_id for arrival in self._opened if isinstance(arrival, Delivery) and not arrival.interrupted
+        ]
+        if opened:
+            with contextlib.suppress(Unusable):  # they come again as interrupted, which they may be
+                await self._guard.release(opened)
 
     async def submit(self, document: Envelope | bytes, *, timeout_s: float | None = None) -> Submitted:
         """Sign a document and publish it until the broker has confirmed it; or publish bytes signed before.
@@ -523,7 +544,7 @@ class AgencyClient:
         comes up as a delivery that is `interrupted`, to be kept once more.
         """
         if delivery.delivery_id in self._in_hand:
-            await self._acknowledge(delivery.delivery_id)
+            self._acknowledge(delivery.delivery_id)
 
     def delivery(
         self, delivery_id: DeliveryId, document_id: DocumentId, recipient: AgencyCode, envelope: Envelope, token: bytes
@@ -552,16 +573,11 @@ class AgencyClient:
         """
         if letter.delivery_id in self._in_hand:
             await self._guard.settle({letter.delivery_id: HandedOver(None)}, self._clock())
-            await self._acknowledge(letter.delivery_id)
+            self._acknowledge(letter.delivery_id)
 
     async def give_back(self, letter: Letter) -> None:
-        """Let the axis send a letter again later.
-
-        Raises:
-            Unusable: When the guard cannot be used.
-        """
-        await self._guard.release([letter.delivery_id])
-        await self._put_aside(letter.delivery_id)
+        """Let the axis send a letter again later."""
+        self._put_aside(letter.delivery_id)
 
     def leave_open(self, delivery_id: DeliveryId) -> None:
         """Put what was not answered back into `arrivals()`; it can still be answered before it comes again."""
@@ -594,7 +610,7 @@ class AgencyClient:
                 self.leave_open(delivery_id)
             raise
         for delivery_id in delivery_ids:
-            await self._acknowledge(delivery_id)
+            self._acknowledge(delivery_id)
 
     async def _submit_linked(
         self,
@@ -638,22 +654,25 @@ class AgencyClient:
 
     async def _sign(self, payload: bytes, typ: str, at: int | None = None) -> bytes:
         now_s = int(self._clock().timestamp()) if at is None else at
+        if self._signer.alg == "ES256" and isinstance(self._signer, KeySigner):
+            # Quicker than the way to a thread; other keys take a millisecond, or live in a device.
+            return sign(payload, typ=typ, signer=self._signer, now_s=now_s)
         return await asyncio.to_thread(sign, payload, typ=typ, signer=self._signer, now_s=now_s)
 
     async def _publish(self, lane: Lane, token: bytes, timeout_s: float | None) -> None:
         await self._publisher.publish(token, submit_key(lane, self._code), timeout_s)
 
-    async def _acknowledge(self, delivery_id: DeliveryId) -> None:
+    def _acknowledge(self, delivery_id: DeliveryId) -> None:
         self._left_open.discard(delivery_id)
         messages = self._in_hand.pop(delivery_id, [])
         while messages:
-            await acknowledge(messages.pop(0))
+            acknowledge(messages.pop(0))
 
-    async def _put_aside(self, delivery_id: DeliveryId) -> None:
+    def _put_aside(self, delivery_id: DeliveryId) -> None:
         self._left_open.discard(delivery_id)
         messages = self._in_hand.pop(delivery_id, [])
         while messages:
-            await put_aside(messages.pop(0))
+            put_aside(messages.pop(0))
 
     def _forget_messages(self) -> None:
         """Let go of the messages of a lost connection: nothing can settle them, and all of them come again."""
@@ -663,19 +682,9 @@ class AgencyClient:
         for item in kept:
             self._arrived.put_nowait(item)
 
-    async def _next(self, *, with_documents: bool = True) -> Arrival | None:
-        if self._consuming is None:
-            self._consuming = asyncio.create_task(self._consumer.run(), name=f"consume {self._code}")
-        while True:
-            message = await self._arrived.get()
-            if message is None or isinstance(message, BrokerError):
-                self._arrived.put_nowait(message)  # whoever else waits must hear of it too
-                if message is None:
-                    return None
-                raise message
-            arrival = await self._receive(message, with_documents=with_documents)
-            if arrival is not None:
-                return arrival
+    async def _next(self) -> Arrival | None:
+        self._documents_too = True
+        return await self._take(lambda _: True)
 
     async def _next_delivery(self) -> Delivery | None:
         while not isinstance(arrival := await self._next(), Delivery | None):
@@ -685,94 +694,146 @@ class AgencyClient:
         return arrival
 
     async def _next_letter(self) -> Letter | None:
-        while not isinstance(arrival := await self._next(with_documents=False), Letter | None):
+        while not isinstance(
+            arrival := await self._take(lambda arrival: not isinstance(arrival, Delivery)), Letter | None
+        ):
             pass
         return arrival
 
-    async def _receive(self, message: Message, *, with_documents: bool) -> Arrival | None:
-        """Make an arrival of a message, or settle it when nothing is left to be handed over."""
-        recipient = AgencyCode(message.routing_key)
-        delivery_id = delivery_id_of(identity(message.body), recipient)
-        if delivery_id in self._in_hand and delivery_id not in self._left_open:
-            self._in_hand[delivery_id].append(message)  # settled together with the one that is in hand
-            return None
-        self._left_open.discard(delivery_id)
-        mine = self._in_hand[delivery_id] = [*self._in_hand.get(delivery_id, ()), message]
+    async def _take(self, wanted: Callable[[Arrival], bool]) -> Arrival | None:
+        """Take the first wanted arrival that is opened, and open what waits while there is none."""
+        if self._consuming is None:
+            self._consuming = asyncio.create_task(self._consumer.run(), name=f"consume {self._code}")
+        while True:
+            async with self._at_the_opening:
+                for index, arrival in enumerate(self._opened):
+                    if wanted(arrival):
+                        del self._opened[index]
+                        return arrival
+                if not await self._open_more():
+                    return None
+
+    async def _open_more(self) -> bool:
+        """Open everything that waits, together; false at the end.
+
+        A caller who is cancelled meanwhile leaves the work to be waited for by the next one: what is marked must not
+        get lost on its way to the application.
+        """
+        if self._opening is None:
+            messages = await self._take_waiting()
+            if not messages:
+                return False
+            self._opening = asyncio.create_task(self._open_all(messages), name=f"open {self._code}")
+        await asyncio.wait({self._opening})
+        done, self._opening = self._opening, None
+        await done
+        return True
+
+    async def _take_waiting(self) -> list[Message]:
+        """Wait for a message and take all that are there; none at the end."""
+        first = await self._arrived.get()
+        if not isinstance(first, Message):
+            self._arrived.put_nowait(first)  # whoever else waits must hear of it too
+            if first is None:
+                return []
+            raise first
+        messages = [first]
+        for item in _drain(self._arrived):
+            if isinstance(item, Message) and len(messages) < _OPENED_TOGETHER:
+                messages.append(item)
+            else:
+                self._arrived.put_nowait(item)
+        return messages
+
+    async def _open_all(self, messages: Sequence[Message]) -> None:
+        """Make arrivals of messages; settle those of which nothing is left to be handed over; in trouble put back the rest."""
+        fresh = self._take_in_hand(messages)
         try:
-            arrival = await self._open(message, recipient, delivery_id, with_documents=with_documents)
+            await self._prove_and_begin(fresh)
         except BaseException:
-            self._let_go(delivery_id, mine)
-            for each in mine:
-                self._arrived.put_nowait(each)
+            for each in fresh.values():
+                self._give_up(each)
             raise
-        if not isinstance(arrival, Delivery | Letter):
-            self._let_go(delivery_id, mine)
-        return arrival
 
-    def _let_go(self, delivery_id: DeliveryId, mine: list[Message]) -> None:
-        """Take a delivery out of hand, unless another task has taken up a duplicate of it meanwhile."""
-        if self._in_hand.get(delivery_id) is mine:
-            del self._in_hand[delivery_id]
+    def _take_in_hand(self, messages: Sequence[Message]) -> "dict[DeliveryId, _InHand]":
+        """Put each message to its delivery; those in hand already are settled together with it."""
+        fresh: dict[DeliveryId, _InHand] = {}
+        for message in messages:
+            recipient = AgencyCode(message.routing_key)
+            delivery_id = delivery_id_of(identity(message.body), recipient)
+            if delivery_id in self._in_hand and delivery_id not in self._left_open:
+                self._in_hand[delivery_id].append(message)
+                continue
+            self._left_open.discard(delivery_id)
+            mine = self._in_hand[delivery_id] = [*self._in_hand.get(delivery_id, ()), message]
+            fresh[delivery_id] = _InHand(delivery_id, recipient, message, mine)
+        return fresh
 
-    async def _open(
-        self, message: Message, recipient: AgencyCode, delivery_id: DeliveryId, *, with_documents: bool
-    ) -> Arrival | None:
-        if isinstance(known := await self._guard.find(delivery_id), HandedOver):
-            await self._repeat(known, delivery_id)
-            return None
+    async def _prove_and_begin(self, fresh: "dict[DeliveryId, _InHand]") -> None:
+        """Open deliveries; each that is opened is taken out of the dictionary."""
         now = self._clock()
-        proven = await asyncio.to_thread(self._prove, message.body, recipient, now)
-        if isinstance(proven, _Unproven):
-            await self._reject(proven, recipient, delivery_id)
-            return Rejected(delivery_id, recipient, proven.problems, message.body)
-        verified, content = proven
-        if isinstance(content, Envelope) and not with_documents:
-            return None
-        interrupted = await self._guard.begin(delivery_id, now) == "interrupted"
+        view = await self._trust.newest_view()
+        proven: list[tuple[_InHand, Verified, Content]] = []
+        for number, each in enumerate(list(fresh.values()), 1):
+            found = prove(each.message.body, each.recipient, view, now, expired_too=self._expired_too)
+            if isinstance(found, Unproven):
+                await self._settle_unproven(found, each)
+            elif isinstance(found[1], Envelope) and not self._documents_too:
+                self._let_go(each)
+            else:
+                proven.append((each, *found))
+            if number % _PROVEN_AT_A_TIME == 0:
+                await asyncio.sleep(0)  # a thread for each would cost more than the proof, but others want to run too
+        states = await self._begin(proven, now)
+        done_before = []
+        for (each, verified, content), state in zip(proven, states, strict=True):
+            if isinstance(state, HandedOver):
+                done_before.append(self._repeat(state, each))
+            else:
+                self._opened.append(self._arrival(each, verified, content, interrupted=state == "interrupted"))
+                del fresh[each.delivery_id]
+        await asyncio.gather(*done_before)
+
+    async def _begin(self, proven: "Sequence[tuple[_InHand, Verified, Content]]", now: datetime) -> list[Found]:
+        if not proven:
+            return []
+        letters = {each.delivery_id for each, _, content in proven if not isinstance(content, Envelope)}
+        return await self._guard.begin_all([each.delivery_id for each, _, _ in proven], now, only_find=letters)
+
+    def _arrival(self, each: "_InHand", verified: Verified, content: Content, *, interrupted: bool) -> Arrival:
+        token, recipient, delivery_id = each.message.body, each.recipient, each.delivery_id
         if not isinstance(content, Envelope):
-            return Letter(delivery_id, recipient, content, message.body, interrupted, self)
-        return Delivery(
-            delivery_id,
-            verified.document_id,
-            recipient,
-            content,
-            message.body,
-            message.redelivered,
-            interrupted,
-            self,
-        )
+            return Letter(delivery_id, recipient, content, token, self)
+        redelivered = each.message.redelivered
+        return Delivery(delivery_id, verified.document_id, recipient, content, token, redelivered, interrupted, self)
 
-    def _prove(
-        self, token: bytes, recipient: AgencyCode, now: datetime
-    ) -> "tuple[Verified, Envelope | Receipt | Status | Notice] | _Unproven":
-        document = self._trust.verify_document(token, now)
-        if isinstance(document[0], Verified):
-            verified, envelope = document
-            problems = self._check_envelope(envelope, recipient, now)
-            return _Unproven("document", problems) if problems else (verified, envelope)
-        if document[0].code != "E105":
-            return _Unproven("document", document)
-        letter = self._trust.verify_letter(token, now)
-        if isinstance(letter[0], Verified):
-            verified, content = letter
-            if content.to == recipient:
-                return verified, content
-            letter = (Problem("E403", "/to", f"came to {recipient}", f"đến {recipient}"),)
-        return _Unproven("letter", letter)
+    async def _settle_unproven(self, unproven: Unproven, each: "_InHand") -> None:
+        """Answer what was handed over when it could still be believed, tell of everything else."""
+        if isinstance(known := await self._guard.find(each.delivery_id), HandedOver):
+            await self._repeat(known, each)
+        else:
+            await self._reject(unproven, each.recipient, each.delivery_id)
+            self._opened.append(Rejected(each.delivery_id, each.recipient, unproven.problems, each.message.body))
+            self._let_go(each)
 
-    def _check_envelope(self, envelope: Envelope, recipient: AgencyCode, now: datetime) -> Problems:
-        if not self._trust.view().covers(recipient, envelope, now):
-            return (Problem("E403", "/to", f"not for {recipient}", f"không gửi cho {recipient}"),)
-        if envelope.expires <= now.timestamp() and not self._expired_too:
-            return (Problem("E602", "/expires", "in the past", "đã qua"),)
-        return ()
+    def _let_go(self, each: "_InHand") -> None:
+        """Take a delivery out of hand, unless a duplicate of it has been taken up meanwhile."""
+        if self._in_hand.get(each.delivery_id) is each.messages:
+            del self._in_hand[each.delivery_id]
 
-    async def _repeat(self, known: HandedOver, delivery_id: DeliveryId) -> None:
+    def _give_up(self, each: "_InHand") -> None:
+        """Put back what could not be opened, unless it was settled before the trouble."""
+        if self._in_hand.get(each.delivery_id) is each.messages:
+            self._let_go(each)
+            for message in each.messages:
+                self._arrived.put_nowait(message)
+
+    async def _repeat(self, known: HandedOver, each: "_InHand") -> None:
         if known.receipt is not None:
             await self._send_receipt(Receipt.model_validate_json(known.receipt), timeout_s=None)
-        await self._acknowledge(delivery_id)
+        self._acknowledge(each.delivery_id)
 
-    async def _reject(self, unproven: "_Unproven", recipient: AgencyCode, delivery_id: DeliveryId) -> None:
+    async def _reject(self, unproven: Unproven, recipient: AgencyCode, delivery_id: DeliveryId) -> None:
         """Answer a document with `failed`; put aside what cannot be answered, which the axis counts as a failure too.
 
         The sender is not named: only a document that was believed tells who it is.
@@ -789,17 +850,19 @@ class AgencyClient:
                 detail=CATALOGUE[code].en,
             )
             await self._send_receipt(self._receipt_of(recipient, None, [answer]), timeout_s=None)
-            await self._acknowledge(delivery_id)
+            self._acknowledge(delivery_id)
         else:
-            await self._put_aside(delivery_id)
+            self._put_aside(delivery_id)
 
 
 @dataclass(frozen=True, slots=True)
-class _Unproven:
-    """What must not be handed over, and why."""
+class _InHand:
+    """A delivery that is being opened, with all its messages."""
 
-    kind: Literal["document", "letter"]
-    problems: Problems
+    delivery_id: DeliveryId
+    recipient: AgencyCode
+    message: Message
+    messages: list[Message]
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,14 @@ OWN_CODES: Final[Mapping[str, Code]] = MappingProxyType({
             "sender", retry=True,
         ),
         Code(
+            "A108", "ADAPTER_RUNNING",
+            "An adapter of this agency is running; it would take the answers to the test.",
+            "Phần mềm kết nối của đơn vị đang chạy và sẽ lấy mất các trả lời cho lần thử.",
+            "Stop it for a moment (systemctl stop truc-agency-folder), test, and start it again.",
+            "Tạm dừng phần mềm đó (systemctl stop truc-agency-folder), thử, rồi chạy lại.",
+            "sender",
+        ),
+        Code(
             "A201", "NOT_SIGNED_IN",
             "The request bears no token that the gateway knows.",
             "Yêu cầu không kèm mã truy cập mà cổng biết.",

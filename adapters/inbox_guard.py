@@ -25,7 +25,7 @@ Every change is on disk before the call returns, and the file belongs to one pro
 """
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -91,16 +91,31 @@ class InboxGuard:
         return cls(Path(":memory:"))
 
     async def begin(self, delivery_id: DeliveryId, now: datetime) -> Found:
-        """Begin to hand a delivery over, unless that was done; the row is durable when this returns."""
+        """Begin to hand one delivery over; as `begin_all`."""
+        return (await self.begin_all([delivery_id], now))[0]
 
-        def work(connection: sqlite3.Connection) -> Found:
+    async def begin_all(
+        self, delivery_ids: Sequence[DeliveryId], now: datetime, *, only_find: Collection[DeliveryId] = ()
+    ) -> list[Found]:
+        """Begin to hand deliveries over, except those for which that was done; the rows are durable when this returns.
+
+        Args:
+            delivery_ids: Which.
+            now: The present.
+            only_find: Those of them of which nothing is written down now: letters, which may be read twice.
+
+        Returns:
+            What was found for each, in the order given.
+        """
+        moment = int(now.timestamp())
+
+        def begin(connection: sqlite3.Connection, delivery_id: DeliveryId) -> Found:
             found = _find(connection, delivery_id)
-            if found is not None:
-                return found
-            connection.execute(_BEGIN, (str(delivery_id), int(now.timestamp())))
-            return "fresh"
+            if found is None and delivery_id not in only_find:
+                connection.execute(_BEGIN, (str(delivery_id), moment))
+            return found or "fresh"
 
-        return await self._file.do(work)
+        return await self._file.do(lambda connection: [begin(connection, each) for each in delivery_ids])
 
     async def find(self, delivery_id: DeliveryId) -> Found | None:
         """Tell what is kept about a delivery; changes nothing."""

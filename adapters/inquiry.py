@@ -3,7 +3,9 @@
 import asyncio
 import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 
 import httpx2
 from pydantic import ValidationError
@@ -14,6 +16,19 @@ from schemas.grant import GRANT_TYP, MAX_GRANT_AGE_S, Grant
 from schemas.identifiers import AgencyCode
 from schemas.problem_details import read_problem_details
 from schemas.signing import Signer, sign
+
+
+@dataclass(frozen=True, slots=True)
+class HubClock:
+    """What the hub's clock says, as its answers tell it: in whole seconds.
+
+    Attributes:
+        ahead_s: How far our clock is ahead of it, seconds; negative when it is behind.
+        doubt_s: By how much that may be wrong, seconds.
+    """
+
+    ahead_s: float
+    doubt_s: float
 
 
 class Inquiry:
@@ -83,3 +98,47 @@ class Inquiry:
         grant = Grant(from_=asker, via=via, act="ask", until=now_s + MAX_GRANT_AGE_S)
         token = await asyncio.to_thread(sign, grant.to_json(), typ=GRANT_TYP, signer=self._signer, now_s=now_s)
         return token.decode()
+
+
+async def look(
+    hub_url: str, *, ssl_context: ssl.SSLContext | None, timeout_s: float, clock: Callable[[], datetime]
+) -> HubClock | None:
+    """Look whether it is the hub that answers, without a grant; gives its clock when the answer tells it.
+
+    Raises:
+        HubError: When nobody answers, or somebody else.
+    """
+    place = hub_url.rstrip("/")
+    asked_at = clock()
+    async with httpx2.AsyncClient(verify=ssl_context or True, timeout=timeout_s) as http:
+        try:
+            response = await http.get(f"{place}/v1/openapi.json", headers={"User-Agent": "truc-agency"})
+        except httpx2.TransportError as error:
+            found = f"{type(error).__name__} {error}".rstrip()
+            raise HubError(found, found, place=place) from error
+    answered_at = clock()
+    if not _describes_hub(response):
+        raise HubError("something else answers", "máy chủ khác trả lời", place=place, code="A121")
+    return clock_of(response.headers.get("Date", ""), asked_at, answered_at)
+
+
+def clock_of(date: str, asked_at: datetime, answered_at: datetime) -> HubClock | None:
+    """Compare our clock with the `Date` of an answer; `None` when there is none that can be read."""
+    try:
+        theirs = parsedate_to_datetime(date)
+    except ValueError:
+        return None
+    if theirs.tzinfo is None:
+        return None
+    took_s = (answered_at - asked_at).total_seconds()
+    # The fraction of a second is cut off, and the server may write it down only once a second.
+    ahead_s = (asked_at - theirs).total_seconds() + took_s / 2 - 1
+    return HubClock(ahead_s, 1 + took_s / 2)
+
+
+def _describes_hub(response: httpx2.Response) -> bool:
+    """Tell whether an answer is the description of the hub's API; a gateway knows no such uploads."""
+    try:
+        return response.is_success and "patch" in response.json()["paths"]["/v1/parts/{sha256}"]
+    except (ValueError, LookupError, TypeError):
+        return False

@@ -1,7 +1,7 @@
 """The line to the axis: connections, publishing until it is confirmed, taking what arrives. The only AMQP in here.
 
 Connections are plain ones under supervision of our own, one to publish and one to consume, each opened at first use.
-Nothing is declared here, not even passively: queues and permissions are the operator's.
+Nothing is declared here: queues and permissions are the operator's.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import random
 import ssl
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
 from typing import Any, Final, assert_never
 from urllib.parse import unquote, urlsplit
 
@@ -106,6 +107,19 @@ class Line:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How our queue stands.
+
+    Attributes:
+        waiting: How many messages wait in it, those in somebody's hands left out.
+        consumers: How many read from it.
+    """
+
+    waiting: int
+    consumers: int
+
+
 class Probe:
     """Finds out what the broker permits, and leaves no trace: each question is one that it must turn down.
 
@@ -152,7 +166,24 @@ class Probe:
 
         await self._ask(ask)
 
-    async def _ask(self, ask: Callable[[AbstractChannel], Coroutine[Any, Any, None]]) -> None:
+    async def look(self) -> Standing:
+        """Look at our queue, without reading from it.
+
+        Raises:
+            BrokerError: When there is none, or nobody answers.
+        """
+        standing: list[Standing] = []
+
+        async def ask(channel: AbstractChannel) -> None:
+            found = (await channel.declare_queue(agency_queue(self._code), passive=True)).declaration_result
+            standing.append(Standing(found.message_count or 0, found.consumer_count or 0))
+
+        await self._ask(ask, ends_refused=False)
+        return standing[0]
+
+    async def _ask(
+        self, ask: Callable[[AbstractChannel], Coroutine[Any, Any, None]], *, ends_refused: bool = True
+    ) -> None:
         connection = await self._line.connect("probe")
         try:
             asking = asyncio.ensure_future(ask(await connection.channel(publisher_confirms=True)))
@@ -161,7 +192,9 @@ class Probe:
         finally:
             await _close(connection)
         match error:
-            case ChannelPreconditionFailed():
+            case ChannelPreconditionFailed() if ends_refused:
+                return
+            case None if not ends_refused:
                 return
             case ChannelNotFoundEntity():
                 raise NoQueue(_last_line(error), _last_line(error), place=self._line.place) from error
@@ -333,18 +366,18 @@ class Consumer:
             self._forget_messages()
 
 
-async def acknowledge(message: Message) -> None:
+def acknowledge(message: Message) -> None:
     """Settle a message; one whose channel is gone comes again."""
     try:
-        await message.channel.basic_ack(message.number, wait=False)
+        message.channel.acknowledge(message.number)
     except _TROUBLE as error:
         log.info("ack.stale: %s", error)  # the channel is gone; the message comes again and is known
 
 
-async def put_aside(message: Message) -> None:
+def put_aside(message: Message) -> None:
     """Give a message back to the axis, which decides about it."""
     try:
-        await message.channel.basic_reject(message.number, requeue=False, wait=False)
+        message.channel.reject(message.number)
     except _TROUBLE as error:
         log.info("reject.stale: %s", error)
 

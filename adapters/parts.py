@@ -119,6 +119,17 @@ class PartStore:
         await self._until_done(step, lambda: reached.offset)
         return part
 
+    async def ask(self, part: Part, *, agency: AgencyCode) -> int:
+        """Ask the hub once how many bytes of a part it has; changes nothing for one that it does not have.
+
+        Raises:
+            PartError: When the hub refuses to say, or does not answer.
+        """
+        try:
+            return (await self._ask(part, agency)).offset
+        except _Trouble as trouble:
+            raise PartError(str(trouble), str(trouble), place=self._url) from trouble
+
     async def fetch(self, document_id: DocumentId, part: Part, into: Path, *, agency: AgencyCode) -> None:
         """Fetch a part of a document to a file, which is there as a whole and right, or not at all.
 

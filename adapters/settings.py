@@ -1,12 +1,17 @@
 """Everything that an agency or platform may set, with its default.
 
 A value comes from, in this order: an option of the command, the environment (`TRUC_AGENCY_…`), a file of that name in
-the secrets directory (`TRUC_AGENCY_SECRETS_DIR`), `truc-agency.toml` in the working directory (or the file that
-`TRUC_AGENCY_CONFIG` names), the default here. Unknown keys are errors. Durations end in `_s` and are seconds.
+the secrets directory (`TRUC_AGENCY_SECRETS_DIR`), the settings file, the default here. Unknown keys are errors.
+Durations end in `_s` and are seconds.
+
+Every command reads the same one settings file, which `truc-agency init` writes: what `--config` or `TRUC_AGENCY_CONFIG`
+names; else `truc-agency.toml` in the working directory; else `/etc/truc-agency/truc-agency.toml`. Paths in it that do not
+begin at the root begin at the folder that it lies in, wherever a command is called.
 """
 
 import os
 import ssl
+from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -24,6 +29,8 @@ from pydantic_settings import (
 from adapters.errors import Unusable
 
 PREFIX: Final = "TRUC_AGENCY_"
+FILE_NAME: Final = "truc-agency.toml"
+SYSTEM_FILE: Final = Path("/etc/truc-agency") / FILE_NAME
 _ABOUT_SETTINGS: Final = frozenset({f"{PREFIX}CONFIG", f"{PREFIX}SECRETS_DIR"})
 
 _VI: Final = {
@@ -113,6 +120,10 @@ class AgencySettings(BaseSettings):
         default=True, description="Whether status 01 is sent by itself for what was put into inbox."
     )
 
+    echo_code: str = Field(
+        default="Z00.ECHO", description="The agency that `truc-agency test` writes to, because it answers everything."
+    )
+
     language: Literal["vi", "en"] = Field(default="vi", description="Language of texts for people.")
 
     @field_validator("amqp_url")
@@ -162,8 +173,7 @@ class AgencySettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order the sources as the module says."""
         del dotenv_settings  # what a shell does not set, the file says
-        toml = TomlConfigSettingsSource(settings_cls, toml_file=settings_file())
-        return init_settings, env_settings, file_secret_settings, toml
+        return init_settings, env_settings, file_secret_settings, _SettingsFile(settings_cls, settings_file())
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """Make what TLS needs; `None` when neither url asks for TLS.
@@ -185,6 +195,29 @@ class AgencySettings(BaseSettings):
         return context
 
 
+class _SettingsFile(TomlConfigSettingsSource):
+    """The settings file, with its paths as they are from everywhere."""
+
+    def __init__(self, settings_cls: type[BaseSettings], file: Path) -> None:
+        super().__init__(settings_cls, toml_file=file)
+        self._folder = file.absolute().parent
+
+    def __call__(self) -> dict[str, Any]:
+        """Give the values."""
+        return placed(super().__call__(), self._folder)
+
+
+def placed(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Let the paths among settings begin at the folder of their file."""
+
+    def place(name: str, value: object) -> object:
+        field = AgencySettings.model_fields.get(name)
+        is_path = field is not None and field.annotation in (Path, Path | None)
+        return folder / value if is_path and isinstance(value, str) else value
+
+    return {name: place(name, value) for name, value in values.items()}
+
+
 def is_loopback(host: str) -> bool:
     """Tell whether an address can be reached from this machine only."""
     try:
@@ -199,7 +232,11 @@ def _is_safe(url: SplitResult) -> bool:
 
 def settings_file() -> Path:
     """Say which file the settings are read from; it need not exist."""
-    return Path(os.environ.get(f"{PREFIX}CONFIG", "truc-agency.toml"))
+    named = os.environ.get(f"{PREFIX}CONFIG")
+    if named is not None:
+        return Path(named)
+    here = Path(FILE_NAME)
+    return SYSTEM_FILE if not here.is_file() and SYSTEM_FILE.is_file() else here
 
 
 def load_settings(**overrides: Any) -> AgencySettings:

@@ -11,13 +11,16 @@ Age is not checked: the hub did so at acceptance, and mail may wait long in a qu
 been in force when it was used to sign. Not here: whether a delivery was seen before (`adapters.inbox_guard`).
 """
 
+import asyncio
 import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -50,6 +53,10 @@ from schemas.signing import KeyRecord, Verified, verify
 log = logging.getLogger(__name__)
 
 Problems = tuple[Problem, ...]
+Content = Envelope | Receipt | Status | Notice
+
+LETTER_TYPS: Final = (RECEIPT_TYP, STATUS_TYP, NOTICE_TYP)
+"""What arrives beside documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,24 @@ class View:
         return self._is_named(recipient, envelope, now) or any(
             self._is_named(code, envelope, now) for code in self._merged_into(recipient)
         )
+
+    def verify_document(self, token: bytes, now: datetime) -> tuple[Verified, Envelope] | Problems:
+        """Prove a document and that its signer may speak for its sender; or say what is wrong with it."""
+        verified = _prove(token, ENVELOPE_TYP, self, now)
+        return _read_document(verified, self, now) if isinstance(verified, Verified) else verified
+
+    def verify_letter(self, token: bytes, now: datetime) -> tuple[Verified, Receipt | Status | Notice] | Problems:
+        """Prove a receipt, a status or a notice; or say what is wrong with it."""
+        verified = _prove(token, LETTER_TYPS, self, now)
+        return _read_letter(verified, self, now) if isinstance(verified, Verified) else verified
+
+    def verify(self, token: bytes, now: datetime) -> tuple[Verified, Content] | Problems:
+        """Prove whatever an agency can receive, in one pass; or say what is wrong with it."""
+        verified = _prove(token, (ENVELOPE_TYP, *LETTER_TYPS), self, now)
+        if not isinstance(verified, Verified):
+            return verified
+        read = _read_document if verified.typ == ENVELOPE_TYP else _read_letter
+        return read(verified, self, now)
 
     def _merged_into(self, recipient: AgencyCode) -> set[AgencyCode]:
         """Find the agencies that were closed in favour of this one, over all mergers."""
@@ -155,8 +180,7 @@ class Trust:
         """
         with self._lock:
             try:
-                stat = self._file.stat()
-                version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+                version = self._version()
                 if version != self._read_at or self._view is None:
                     self._view = read_directory(self._file)
                     self._read_at = version
@@ -166,36 +190,24 @@ class Trust:
                 log.warning("directory.unreadable, the last good one stays in force: %s", error)
             return self._view
 
+    async def newest_view(self) -> View:
+        """As `view`; a large file that has changed is read off the event loop."""
+        with suppress(OSError):
+            if self._view is not None and self._version() == self._read_at:
+                return self._view
+        return await asyncio.to_thread(self.view)
+
     def verify_document(self, token: bytes, now: datetime) -> tuple[Verified, Envelope] | Problems:
-        """Prove a document and that its signer may speak for its sender; or say what is wrong with it."""
-        view = self.view()
-        verified = _prove(token, ENVELOPE_TYP, view, now)
-        if not isinstance(verified, Verified):
-            return verified
-        envelope = read_envelope(verified.payload)
-        if not isinstance(envelope, Envelope):
-            return envelope
-        problems = _check_signer(
-            verified,
-            envelope.from_,
-            envelope.via,
-            lambda platform, moment: view.allows(platform, envelope.from_, envelope.action, moment),
-            now,
-        )
-        return problems or (verified, envelope)
+        """As `View.verify_document`, by the newest reading."""
+        return self.view().verify_document(token, now)
 
     def verify_letter(self, token: bytes, now: datetime) -> tuple[Verified, Receipt | Status | Notice] | Problems:
-        """Prove a receipt, a status or a notice; or say what is wrong with it."""
-        view = self.view()
-        verified = _prove(token, (RECEIPT_TYP, STATUS_TYP, NOTICE_TYP), view, now)
-        if not isinstance(verified, Verified):
-            return verified
-        if verified.typ != NOTICE_TYP:
-            return _check_answer(verified, view, now)
-        if verified.key.owner != HUB:
-            return (Problem("E401", "/from", f"{verified.key.owner} signed", f"{verified.key.owner} ký"),)
-        notice = read_notice(verified.payload)
-        return (verified, notice) if isinstance(notice, Notice) else notice
+        """As `View.verify_letter`, by the newest reading."""
+        return self.view().verify_letter(token, now)
+
+    def _version(self) -> tuple[int, int, int]:
+        stat = self._file.stat()
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
     def _unreadable(self, error: OSError | Unusable) -> Unusable:
         if isinstance(error, Unusable):
@@ -256,6 +268,31 @@ def _key(entry: CertificateEntry, file: Path) -> KeyRecord | None:
 def _prove(token: bytes, typ: str | tuple[str, ...], view: View, now: datetime) -> Verified | Problems:
     verified = verify(token, typ=typ, keys=view.keys, now_s=int(now.timestamp()), max_age_s=None)
     return (verified,) if isinstance(verified, Problem) else verified
+
+
+def _read_document(verified: Verified, view: View, now: datetime) -> tuple[Verified, Envelope] | Problems:
+    envelope = read_envelope(verified.payload)
+    if not isinstance(envelope, Envelope):
+        return envelope
+    problems = _check_signer(
+        verified,
+        envelope.from_,
+        envelope.via,
+        lambda platform, moment: view.allows(platform, envelope.from_, envelope.action, moment),
+        now,
+    )
+    return problems or (verified, envelope)
+
+
+def _read_letter(
+    verified: Verified, view: View, now: datetime
+) -> tuple[Verified, Receipt | Status | Notice] | Problems:
+    if verified.typ != NOTICE_TYP:
+        return _check_answer(verified, view, now)
+    if verified.key.owner != HUB:
+        return (Problem("E401", "/from", f"{verified.key.owner} signed", f"{verified.key.owner} ký"),)
+    notice = read_notice(verified.payload)
+    return (verified, notice) if isinstance(notice, Notice) else notice
 
 
 def _check_signer(

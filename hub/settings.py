@@ -131,6 +131,12 @@ class Settings(BaseSettings):
     )
     returns_batch: int = Field(default=100, ge=1, le=5000, description="Most returned messages of one transaction.")
     linger_s: float = Field(default=0.004, ge=0, le=1, description="How long a batch waits to become fuller.")
+    receipts_linger_s: float = Field(
+        default=0.02,
+        ge=0,
+        le=1,
+        description="The same for receipts and statuses, for which nobody waits: fewer, larger transactions.",
+    )
     dispatch_batch: int = Field(default=300, ge=1, le=5000, description="Most deliveries of one claim.")
     dispatch_share: int = Field(
         default=60, ge=1, description="Most of them for one recipient, so that one with very many never fills a claim."

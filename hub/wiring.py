@@ -258,13 +258,14 @@ def _turns(
     ledger = PostgresLedger(pool, pace=settings.pace(), policy=policy)
     turns: list[tuple[Loop, Callable[[], Awaitable[int]], float]] = []
 
-    def inbox(queue: str, max_batch: int) -> QueueInbox:
-        made = QueueInbox(consuming, queue, prefetch=2 * max_batch, max_batch=max_batch, linger_s=settings.linger_s)
+    def inbox(queue: str, max_batch: int, linger_s: float) -> QueueInbox:
+        made = QueueInbox(consuming, queue, prefetch=2 * max_batch, max_batch=max_batch, linger_s=linger_s)
         ending.push_async_callback(made.stop)
         return made
 
     if "intake" in loops:
-        taking = Intake(inbox(INTAKE, settings.intake_batch), ledger, keeper, load_signer(settings), policy, clock)
+        arriving = inbox(INTAKE, settings.intake_batch, settings.linger_s)
+        taking = Intake(arriving, ledger, keeper, load_signer(settings), policy, clock)
         turns.append(("intake", taking.turn, 0.0))
     if "dispatch" in loops:
         deliveries = PostgresDeliveries(
@@ -276,7 +277,7 @@ def _turns(
         )
         turns.append(("dispatch", Dispatch(deliveries, outbox, keeper, policy, clock).turn, 0.0))
     if "receipts" in loops:
-        answers = inbox(RECEIPTS, settings.receipts_batch)
+        answers = inbox(RECEIPTS, settings.receipts_batch, settings.receipts_linger_s)
         turns.append(("receipts", Receipts(answers, ledger, keeper, load_signer(settings), policy, clock).turn, 0.0))
     if "returns" in loops:
         dead = DeadInbox(

@@ -1,5 +1,7 @@
 """The bytes of a publish (AMQP 0-9-1): one method frame, one content header, as many content bodies as it takes.
 
+And of what settles messages, which is one method frame.
+
 The library builds an object for each frame, with every field checked, and marshals it by reflection: 60 microseconds for
 a message whose frames differ from the one before in three places. Written down here it takes 4.
 """
@@ -14,6 +16,7 @@ _END: Final = b"\xce"
 _FRAME: Final = struct.Struct(">BHI")
 _BASIC_PUBLISH: Final = struct.pack(">HHH", 60, 40, 0)
 _MANDATORY: Final = b"\x01"
+_SETTLE: Final = struct.Struct(">HHQB")
 _CONTENT: Final = struct.Struct(">HHQH")
 _CONTENT_TYPE, _DELIVERY_MODE, _CORRELATION_ID, _MESSAGE_ID, _TYPE, _USER_ID = (
     1 << bit for bit in (15, 12, 10, 7, 5, 4)
@@ -70,6 +73,16 @@ def publish_frames(
         _frame(_BODY, channel, body[start : start + max_body_bytes]) for start in range(0, len(body), max_body_bytes)
     ]
     return b"".join(pieces)
+
+
+def ack_frame(channel: int, number: int, *, all_before: bool = False) -> bytes:
+    """Write the acknowledgement of a message, or of all that came up to it."""
+    return _frame(_METHOD, channel, _SETTLE.pack(60, 80, number, all_before))
+
+
+def reject_frame(channel: int, number: int) -> bytes:
+    """Write that a message is given up: it does not go back to its queue."""
+    return _frame(_METHOD, channel, _SETTLE.pack(60, 90, number, False))
 
 
 def _frame(kind: int, channel: int, payload: bytes) -> bytes:

@@ -6,6 +6,7 @@ day is a calendar day in Vietnam (UTC+7); `valid_to` is the first day on which t
 """
 
 from datetime import UTC, date, datetime, time, timedelta, timezone
+from functools import lru_cache
 from typing import Annotated, Final, Literal
 
 from cryptography import x509
@@ -155,6 +156,7 @@ def key_record(entry: CertificateEntry) -> KeyRecord | Problem:
     )
 
 
+@lru_cache(maxsize=4096)  # a directory has few different days, and asks for them with every document
 def start_of(day: str) -> datetime:
     """Say when a day of the directory begins, in UTC."""
     return datetime.combine(date.fromisoformat(day), time(), VIETNAM).astimezone(UTC)

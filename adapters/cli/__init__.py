@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from adapters.cli import convert, doctor, folder, gateway, listen, send, status, verify
+from adapters.cli import convert, doctor, echo, folder, gateway, init, listen, round_trip, send, status, verify
 from adapters.cli.output import Language, Session
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ def _common(
     context.obj = Session(config, lang)
 
 
+app.command()(init.init)
 app.command()(send.send)
 app.command()(status.status)
 app.command()(listen.listen)
@@ -34,3 +35,5 @@ app.command()(verify.verify)
 app.command()(convert.convert)
 app.command()(doctor.doctor)
 app.command()(folder.folder)
+app.command("test")(round_trip.try_out)
+app.command()(echo.echo)

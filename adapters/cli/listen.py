@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adapters.cli.output import OUTCOMES_VI, STATUSES_VI, Exit, Misused, Session, run
+from adapters.cli.output import OUTCOMES_VI, STATUSES_VI, Exit, Misused, Session, explain_error, run, say
 
 if TYPE_CHECKING:
-    from adapters.client import AgencyClient, Arrival
+    from adapters.client import AgencyClient, Arrival, Delivery
 
 
 def listen(
     context: typer.Context,
     *,
     into: Annotated[
-        Path | None, typer.Option(help="Folder for what arrives: ID.jws as it was signed, ID.json to read.")
+        Path | None,
+        typer.Option(
+            help="Folder for what arrives: ID.jws as it was signed, ID.json to read, ID.parts/ with its parts."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     count: Annotated[int | None, typer.Option(min=1, help="End after so many.")] = None,
@@ -32,8 +35,9 @@ def listen(
 ) -> None:
     """Take what arrives, answer with receipts, print one line each.
 
-    A document counts as handed over once its line is printed and, with --into, its files are on disk. Their names are
-    the delivery id: a document that comes again after a crash replaces itself.
+    A document counts as handed over once its line is printed and, with --into, its files are on disk, its parts too when
+    hub_url is set. Their names are the delivery id: a document that comes again after a crash replaces itself. One whose
+    parts do not come is answered `failed`: the axis sends it again later.
     """
     session: Session = context.obj
 
@@ -47,7 +51,8 @@ def listen(
         with InboxGuard(settings.guard_file) as guard:
             await guard.forget(datetime.now(UTC) - timedelta(days=settings.guard_days))
             async with client_of(settings, guard, expired_too=catch_up) as client:
-                seen = await _take(client, _Printer(session, as_json, into), count, for_s)
+                fetches = into is not None and settings.hub_url is not None
+                seen = await _take(client, _Printer(session, as_json, into, client if fetches else None), count, for_s)
         return Exit.NEGATIVE if count is not None and seen < count else Exit.DONE
 
     run(session, command)
@@ -76,8 +81,7 @@ async def _take(client: "AgencyClient", printer: "_Printer", count: int | None, 
                 await taking
             break
         arrival: Arrival = taking.result()
-        await printer.handle(arrival)
-        seen += 1
+        seen += await printer.handle(arrival)
     stopping.cancel()
     return seen
 
@@ -85,24 +89,44 @@ async def _take(client: "AgencyClient", printer: "_Printer", count: int | None, 
 class _Printer:
     """Hands arrivals over to the terminal and to files."""
 
-    def __init__(self, session: Session, as_json: bool, into: Path | None) -> None:
+    def __init__(self, session: Session, as_json: bool, into: Path | None, fetcher: "AgencyClient | None") -> None:
         self._session = session
         self._as_json = as_json
         self._into = into
+        self._fetcher = fetcher
 
-    async def handle(self, arrival: "Arrival") -> None:
+    async def handle(self, arrival: "Arrival") -> bool:
+        """Hand an arrival over; returns whether it counts, which a document whose parts did not come does not."""
         from adapters.client import Delivery, Letter
+        from adapters.errors import PartError
 
         facts = _facts(arrival)
         match arrival:
             case Delivery():
-                async with arrival:
-                    await self._hand_over(facts, arrival.token, arrival.envelope.to_json())
+                try:
+                    async with arrival:  # when its parts do not come, it is answered `failed` at the end of the block
+                        await self._fetch(arrival)
+                        await self._hand_over(facts, arrival.token, arrival.envelope.to_json())
+                except PartError as error:
+                    say(explain_error(error, self._session.language))
+                    return False
             case Letter():
                 async with arrival:
                     await self._hand_over(facts, arrival.token, arrival.content.to_json())
             case _:
                 print(self._line(facts), flush=True)
+        return True
+
+    async def _fetch(self, delivery: "Delivery") -> None:
+        """Bring the parts of a document to a folder of its own; those that are there already are fetched anew."""
+        from adapters.folder.places import plain_name
+
+        if self._into is None or self._fetcher is None or not delivery.envelope.parts:
+            return
+        folder = self._into / f"{delivery.delivery_id}.parts"
+        folder.mkdir(exist_ok=True)
+        for number, part in enumerate(delivery.envelope.parts, 1):
+            await self._fetcher.fetch(delivery, part, folder / f"{number:03}-{plain_name(part.name)}")
 
     async def _hand_over(self, facts: dict[str, Any], token: bytes, payload: bytes) -> None:
         if self._into is not None:
@@ -168,6 +192,7 @@ def _facts(arrival: "Arrival") -> dict[str, Any]:
                 "number": doc.printed_number,
                 "kind": doc.kind,
                 "subject": doc.subject,
+                "parts": [part.model_dump(mode="json") for part in envelope.parts],
                 "interrupted": arrival.interrupted,
             }
         case Letter(content=content):

@@ -38,7 +38,7 @@ class Language(StrEnum):
     EN = "en"
 
 
-_ACTORS: Final = {
+ACTORS: Final = {
     Language.VI: {
         "sender": "Đơn vị của bạn.",
         "recipient": "Đơn vị nhận.",
@@ -124,20 +124,29 @@ def run(session: Session, command: Callable[[], Coroutine[Any, Any, Exit]]) -> N
     Raises:
         typer.Exit: Always.
     """
+    run_plain(session, lambda: asyncio.run(command()))
+
+
+def run_plain(session: Session, command: Callable[[], Exit]) -> None:
+    """Run a command that waits for a person: inside a loop, Ctrl-C would not get through to the question.
+
+    Raises:
+        typer.Exit: Always.
+    """
     from adapters.errors import AgencyError
 
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     for library in ("aiormq", "aio_pika"):  # they report as errors what is tried again here
         logging.getLogger(library).setLevel(logging.CRITICAL)
     try:
-        code = asyncio.run(command())
+        code = command()
     except AgencyError as error:
         say(explain_error(error, session.language))
         code = exit_of(error)
     except Misused as error:
         say(session.choose(error.vi, error.en))
         code = Exit.USAGE
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         code = Exit.INTERRUPTED
     raise typer.Exit(code)
 
@@ -174,7 +183,7 @@ def explain_problems(problems: Iterable["Problem"], language: Language) -> str:
 
 def exit_of(error: "AgencyError") -> Exit:
     """Give the exit code of an error."""
-    from adapters.errors import BrokerError, NoQueue, RefusedByBroker
+    from adapters.errors import BrokerError, HubError, NoQueue, PartError, RefusedByBroker
 
     match error:
         case RefusedByBroker():
@@ -183,6 +192,8 @@ def exit_of(error: "AgencyError") -> Exit:
             return Exit.NOT_FOUND
         case BrokerError():
             return Exit.UNREACHABLE
+        case PartError() | HubError() if error.code.code == "E901":
+            return Exit.UNREACHABLE
         case _:
             return Exit.CONFIGURATION
 
@@ -190,7 +201,7 @@ def exit_of(error: "AgencyError") -> Exit:
 def _explain(code: "Code", places: Sequence[tuple[str, str]], language: Language) -> str:
     vietnamese = language is Language.VI
     title, place_label, found_label, acts_label, fix_label, retry = _LABELS[language]
-    acts = _ACTORS[language][code.acts] + (f" {retry}" if code.retry else "")
+    acts = ACTORS[language][code.acts] + (f" {retry}" if code.retry else "")
     rows = (
         *(row for place, found in places for row in ((place_label, place), (found_label, found))),
         (acts_label, acts),

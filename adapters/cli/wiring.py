@@ -1,10 +1,16 @@
-"""Makes a client of settings."""
+"""Makes of settings what talks to the axis."""
+
+from datetime import UTC, datetime
 
 from adapters.client import AgencyClient
+from adapters.errors import Unusable
 from adapters.inbox_guard import InboxGuard
+from adapters.inquiry import Inquiry
+from adapters.line import Line
 from adapters.settings import AgencySettings
 from adapters.signer import load_signer
 from adapters.trust import Trust
+from schemas.identifiers import AgencyCode
 from schemas.signing import KeySigner
 
 
@@ -12,6 +18,25 @@ def signer_of(settings: AgencySettings) -> KeySigner:
     """Load the key that the settings name; raises `Unusable`."""
     password = settings.key_password.get_secret_value().encode() if settings.key_password else None
     return load_signer(settings.key_file, settings.certificate_file, password=password)
+
+
+def line_of(settings: AgencySettings) -> Line:
+    """Make the way to the broker; raises `Unusable`."""
+    url, code = settings.amqp_url.get_secret_value(), AgencyCode(settings.code)
+    return Line(url, code, settings.ssl_context(), settings.connect_timeout_s)
+
+
+def inquiry_of(settings: AgencySettings) -> Inquiry:
+    """Make what asks the hub; raises `Unusable`."""
+    if settings.hub_url is None:
+        raise Unusable("not set", "chưa đặt", place="hub_url")
+    return Inquiry(
+        settings.hub_url,
+        AgencyCode(settings.code),
+        signer_of(settings),
+        ssl_context=settings.ssl_context(),
+        clock=lambda: datetime.now(UTC),
+    )
 
 
 def client_of(settings: AgencySettings, guard: InboxGuard, *, expired_too: bool = False) -> AgencyClient:

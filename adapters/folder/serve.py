@@ -3,12 +3,10 @@
 import asyncio
 import contextlib
 import logging
-import signal
 import time
-from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from adapters.cli.wiring import client_of
 from adapters.errors import AgencyError, NoQueue, RefusedByBroker, Unusable
@@ -18,6 +16,7 @@ from adapters.folder.journal import Journal
 from adapters.folder.outgoing import Outgoing
 from adapters.folder.places import Places
 from adapters.inbox_guard import InboxGuard
+from adapters.service import until_told
 from adapters.settings import AgencySettings
 from adapters.trust import Trust
 from schemas.identifiers import AgencyCode
@@ -70,7 +69,7 @@ async def run(settings: AgencySettings, *, once: bool = False, expired_too: bool
             *(_take(incoming, complaints) for _ in range(_TAKERS)),
             _forget(outgoing.journal, settings.folder_journal_days, complaints),
         ]
-        await _until_told(work)
+        await until_told(work)
 
 
 async def _open(settings: AgencySettings, stack: AsyncExitStack, *, expired_too: bool) -> tuple[Outgoing, Incoming]:
@@ -159,34 +158,3 @@ async def _forget(journal: Journal, days: int, complaints: Complaints) -> None:
         except Unusable as error:
             complaints.say(error)
         await asyncio.sleep(_FORGET_EVERY_S)
-
-
-async def _until_told(work: list[Coroutine[Any, Any, None]]) -> None:
-    """Run everything until a signal, or until one of them cannot go on."""
-    tasks = [asyncio.create_task(each) for each in work]
-    try:
-        with _stopped_by_signals() as stop:
-            stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-    finally:
-        for task in tasks:
-            task.cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-    for result in results:
-        if isinstance(result, Exception):
-            raise result
-
-
-@contextlib.contextmanager
-def _stopped_by_signals() -> Iterator[asyncio.Event]:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for number in signals:
-        loop.add_signal_handler(number, stop.set)
-    try:
-        yield stop
-    finally:
-        for number in signals:
-            loop.remove_signal_handler(number)

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import shutil
-import signal
 import socket
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -24,6 +23,7 @@ from adapters.gateway.webhook import Webhook
 from adapters.inbox_guard import InboxGuard
 from adapters.inquiry import Inquiry
 from adapters.mailbox import Mailbox
+from adapters.service import stopped_by_signals
 from adapters.settings import AgencySettings, is_loopback
 from adapters.trust import Trust
 from schemas.identifiers import AgencyCode
@@ -103,7 +103,7 @@ async def _serve(app: FastAPI, listener: socket.socket, office: Office, tasks: l
     """Answer requests until a signal, or until one of the tasks ends; requests under way are finished."""
     server = _QuietServer(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    with _stopped_by_signals() as stop:
+    with stopped_by_signals() as stop:
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({serving, stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -169,19 +169,6 @@ class _QuietServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield  # long polls are let go and loops ended first; uvicorn's own handlers would end it at once
-
-
-@contextlib.contextmanager
-def _stopped_by_signals() -> Iterator[asyncio.Event]:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    try:
-        yield stop
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
 
 
 def _first(error: Exception) -> Exception:

@@ -1,9 +1,13 @@
 """`truc run`: the hub's processes."""
 
 import asyncio
+import os
 import signal
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +15,7 @@ import typer
 from hub.cli.output import reporting, say
 
 if TYPE_CHECKING:
+    from hub.installation import Installation
     from hub.wiring import Loop
 
 
@@ -74,8 +79,31 @@ def _run_dev(wanted: "list[Loop]", host: str, port: int) -> None:
         configure(settings.log_level, settings.log_format)
         say(f"Khởi động trục: http://{settings.http_host}:{settings.http_port}/readyz  (Ctrl-C để dừng)")
         say(f"Cho lệnh truc khác:  set -a; . {installation.environment_file}; set +a")
-        _use_uvloop(lambda: until_signal(lambda stop: wiring.run(settings, wanted, stop)))
+        with _echo(installation):
+            _use_uvloop(lambda: until_signal(lambda stop: wiring.run(settings, wanted, stop)))
         say("Đang dừng các máy chủ riêng …")
+
+
+@contextmanager
+def _echo(installation: "Installation") -> Iterator[None]:
+    """Run the echo agency as a process of its own, as its operator would: hub and adapters never import each other."""
+    from hub.dev.country import ECHO
+    from hub.dev.processes import Process
+
+    if ECHO not in installation.accounts:
+        say(f"Danh mục ở {installation.directory_file} có từ trước, chưa có đơn vị phản hồi {ECHO}.")
+        yield
+        return
+    folder = installation.environment_file.parent.absolute()
+    echo = Process("echo", folder)
+    config = folder / "agencies" / f"{ECHO}.toml"
+    root = str(Path(__file__).parents[2])
+    echo.start([sys.executable, "-m", "adapters", "--config", str(config), "echo"], {**os.environ, "PYTHONPATH": root})
+    say(f"Đơn vị phản hồi {ECHO} trả lời mọi văn bản thử (truc-agency test).")
+    try:
+        yield
+    finally:
+        echo.stop()
 
 
 async def until_signal(process: Callable[[asyncio.Event], Awaitable[None]]) -> None:

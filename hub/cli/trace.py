@@ -13,7 +13,7 @@ from hub.cli.output import ACTS_VI, STATE_VI, Exit, fail, print_json, reporting
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hub.core.diagnosis import Diagnosis, DocumentTrace, Link, RefusalTrace
+    from hub.core.diagnosis import Diagnosis, DocumentTrace, Link, PartTrace, RefusalTrace
     from hub.core.due import DueTime
     from hub.core.working_calendar import WorkingCalendar
     from hub.store.trace import Finding
@@ -137,6 +137,8 @@ def _show_document(
             Text(said.vi if language == "vi" else said.en),
         )
     console.print(table)
+    for part in item.parts:
+        console.print(_part_line(part, language), markup=False)
     for link in item.chain:
         for line in _link_lines(link, language):
             console.print(line, markup=False)
@@ -173,6 +175,12 @@ def _due_text(due: "DueTime", now: datetime, language: str) -> str:
     which = 0 if language == "vi" else 1
     until = ("trước", "by")[which]
     return f"{_DUTIES[due.duty][which]} {until} {clock_time(due.at)}: {_PUNCTUALITIES[due.punctuality(now)][which]}"
+
+
+def _part_line(part: "PartTrace", language: str) -> str:
+    stored = {"vi": ("còn trong kho", "KHÔNG CÒN TRONG KHO"), "en": ("stored", "NOT STORED")}[language][not part.stored]
+    name = "".join(each if each.isprintable() else " " for each in part.name)
+    return f"□ {name}  {part.length:,} byte  {part.sha256[:12]}  {stored}"
 
 
 def _link_lines(link: "Link", language: str) -> list[str]:

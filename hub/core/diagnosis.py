@@ -95,6 +95,25 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class PartTrace:
+    """A part that a document names.
+
+    Attributes:
+        name: File name shown to people.
+        media_type: Such as `application/pdf`.
+        sha256: Its digest.
+        length: Number of bytes.
+        stored: Whether the blob store has it.
+    """
+
+    name: str
+    media_type: str
+    sha256: str
+    length: int
+    stored: bool
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentTrace:
     """Everything known about an accepted document; `chain` has the other documents of its chain, oldest first."""
 
@@ -113,6 +132,7 @@ class DocumentTrace:
     issued_on: date
     refs: tuple[DocumentId, ...] = ()
     chain: tuple[Link, ...] = ()
+    parts: tuple[PartTrace, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,9 @@ COMMUNES: Final[Mapping[str, int]] = {
 DEMO: Final = ("G06", "G09", "G12", "G22", "H17", "H26", "H49", "H53")
 DEMO_PLATFORMS: Final = ("H26",)
 
+ECHO: Final = AgencyCode("Z00.ECHO")
+"""Answers everything that it is sent (`truc-agency echo`), so that a new agency can try the whole way."""
+
 FIRST_COMMUNE: Final = 101
 PLATFORM_SHARE: Final = 60 / 95
 """60 of the 95 ministries and provinces of 2019 were connected through a platform."""
@@ -106,7 +109,10 @@ def country(
 
 
 def demo_country(seed: int = 0) -> DirectoryFile:
-    """Grow a country for a demonstration: 33 connected agencies of all tiers, five of them behind one platform."""
+    """Grow a country for a demonstration: 34 connected agencies of all tiers, five of them behind one platform.
+
+    One of them is the echo agency, which is nobody's office: it answers what others send to try their connection.
+    """
     grown = country(
         shipped(),
         seed=seed,
@@ -117,7 +123,7 @@ def demo_country(seed: int = 0) -> DirectoryFile:
         communes_per_province=2,
         units_per_commune=0,
     )
-    return grown.model_copy(update={"agencies": (*grown.agencies, _ASSOCIATE)})
+    return grown.model_copy(update={"agencies": (*grown.agencies, _ASSOCIATE, _ECHO)})
 
 
 def _is_head(entry: AgencyEntry) -> bool:
@@ -196,6 +202,10 @@ _ASSOCIATE: Final = AgencyEntry(
     tier="associate",
     endpoint=AgencyCode("0100109106"),
     valid_from=SINCE,
+)
+
+_ECHO: Final = AgencyEntry(
+    code=ECHO, name="Đơn vị phản hồi (thử kết nối)", tier="associate", endpoint=ECHO, valid_from=SINCE
 )
 
 _PROVINCE_DEPARTMENTS: Final[Texts] = (

@@ -15,13 +15,16 @@ from hub.core.diagnosis import (
     Link,
     LinkAnswer,
     ParkedTrace,
+    PartTrace,
     RefusalTrace,
     TraceEvent,
 )
 from hub.store.entries import DELIVERY_COLUMNS, delivery_of
 from hub.store.pool import Connection, Pool
 from hub.store.recipients import unwell
+from schemas.envelope import Envelope, read_envelope
 from schemas.identifiers import AgencyCode, DocumentId
+from schemas.signing import payload_of
 
 Finding = DocumentTrace | RefusalTrace | ParkedTrace
 
@@ -130,10 +133,41 @@ async def trace_documents(connection: Connection, ids: Sequence[bytes]) -> list[
         breaker = breakers.get(row["recipient"])
         deliveries[row["object_id"]].append(_delivery_of(row, events[row["delivery_id"]], breaker))
     chains = await _chains(connection, known)
+    parts = await _parts(connection, known)
     return [
-        _document_of(row, deliveries[row["document_id"]], events[row["document_id"]], chains[row["document_id"]])
+        _document_of(
+            row,
+            deliveries[row["document_id"]],
+            events[row["document_id"]],
+            chains[row["document_id"]],
+            parts[row["document_id"]],
+        )
         for row in documents
     ]
+
+
+# What was signed, of the documents that name parts; and which of those parts are there.
+_TOKENS_WITH_PARTS: Final = """
+SELECT object_id, token,
+    ARRAY(SELECT parts.sha256 FROM document_parts JOIN parts USING (sha256) WHERE document_id = object_id) AS stored
+FROM signed_objects
+WHERE object_id = ANY($1::bytea[]) AND EXISTS (SELECT FROM document_parts WHERE document_id = object_id)
+"""
+
+
+async def _parts(connection: Connection, ids: Sequence[bytes]) -> Mapping[bytes, list[PartTrace]]:
+    """Collect the parts of documents; their names stand only in what was signed."""
+    found: Mapping[bytes, list[PartTrace]] = defaultdict(list)
+    for row in await connection.fetch(_TOKENS_WITH_PARTS, ids):
+        envelope = read_envelope(payload_of(row["token"]))
+        if not isinstance(envelope, Envelope):  # accepted by an older version, which read it otherwise
+            continue
+        stored = {sha256.hex() for sha256 in row["stored"]}
+        found[row["object_id"]].extend(
+            PartTrace(part.name, part.media_type, part.sha256, part.length, part.sha256 in stored)
+            for part in envelope.parts
+        )
+    return found
 
 
 # The other documents of each chain, followed both ways: to what a document refers to, and to what refers to it. A
@@ -233,7 +267,11 @@ def _reason(events: Sequence[TraceEvent]) -> str | None:
 
 
 def _document_of(
-    row: asyncpg.Record, deliveries: Sequence[DeliveryTrace], events: Sequence[TraceEvent], chain: Sequence[Link]
+    row: asyncpg.Record,
+    deliveries: Sequence[DeliveryTrace],
+    events: Sequence[TraceEvent],
+    chain: Sequence[Link],
+    parts: Sequence[PartTrace],
 ) -> DocumentTrace:
     return DocumentTrace(
         document_id=DocumentId(row["document_id"].hex()),
@@ -251,6 +289,7 @@ def _document_of(
         issued_on=row["issued_on"],
         refs=_ids(row["refs"]),
         chain=tuple(chain),
+        parts=tuple(parts),
     )
 
 

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import pytest
 
+from adapters.round_trip import PART, SUBJECT
 from schemas.addresses import INTAKE, RECEIPTS, SUBMIT, agency_queue
 from schemas.checks.directory import snapshot
 from schemas.directory_file import DirectoryFile
@@ -24,6 +25,7 @@ from schemas.identifiers import delivery_id_of
 from schemas.receipt import RECEIPT_TYP, Answer, Receipt
 from schemas.signing import identity, sign
 from tests.component.memory import MemoryBlobs, MemoryParts
+from tests.hub_process import eventually
 from tests.keys import agency_keys
 from tests.parts_hub import serving
 from tests.played_hub import PATIENCE_S, Axis, envelope, notice_to, now_s, open_axis, signed, status_to
@@ -366,18 +368,26 @@ async def test_each_kind_of_trouble_has_its_exit_code(axis, office):
 
 async def test_doctor_finds_nothing_wrong_and_leaves_no_trace(axis, office):
     await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency)
+    (office.folder / "key.pem").chmod(0o600)
+    before = set(office.folder.iterdir())
 
-    code, out, err = await office.run("doctor", "--json")
+    async with parts_of(axis) as (hub_url, stored):
+        given = {"TRUC_AGENCY_HUB_URL": hub_url, "TRUC_AGENCY_FOLDER": str(office.folder / "van-ban")}
+        code, out, err = await office.run("doctor", "--json", **given)
+        assert stored() == []
 
     findings = json.loads(out)
     assert (code, err) == (0, "")
-    assert {finding["check"]: finding["state"] for finding in findings} == dict.fromkeys(
-        (
-            "settings", "key", "directory", "own-entry", "own-certificate", "clock", "guard",
-            "network", "login", "publish", "read",
-        ),
-        "pass",
-    )  # fmt: skip
+    assert [(finding["check"], finding["state"]) for finding in findings] == [
+        (check, "pass")
+        for check in (
+            "settings", "key", "directory", "own-entry", "own-certificate",
+            "broker-name", "broker-port", "broker-tls", "login", "publish", "read",
+            "hub-name", "hub-port", "hub-tls", "hub", "clock", "store",
+            "guard", "folder", "journal", "disk",
+        )
+    ]  # fmt: skip
+    assert set(office.folder.iterdir()) == before
     assert await axis.waiting(INTAKE) == 0
     assert not (await axis.take(agency_queue(axis.agency))).redelivered
 
@@ -406,8 +416,87 @@ async def test_doctor_finds_a_certificate_that_is_not_registered_and_a_dead_netw
 
     assert code == 1
     assert "HỎNG     chứng thư trong danh mục" in out
-    assert "HỎNG     mạng" in out
+    assert "HỎNG     cổng máy chủ chuyển tin (TCP)" in out
     assert "BỎ QUA   quyền gửi" in out
+    assert "BỎ QUA   giao diện HTTP của trục: chưa đặt hub_url" in out
+
+
+async def test_doctor_and_test_tell_a_wrong_password_and_a_hub_that_is_down(axis, office):
+    office.settings["amqp_url"] = axis.url(axis.agency, "sai")
+    office.settings["hub_url"] = "http://127.0.0.1:1"
+    office.write()
+
+    code, out, _ = await office.run("doctor", "--json")
+
+    states = {finding["check"]: finding["state"] for finding in json.loads(out)}
+    assert (code, states["login"], states["publish"]) == (1, "fail", "skip")
+    assert (states["hub-port"], states["hub"], states["store"], states["clock"]) == ("fail", "skip", "skip", "pass")
+    code, _, err = await office.run("test", "--to", axis.sender)
+    assert (code, "LỖI E403" in err) == (5, True)
+    office.settings["amqp_url"] = axis.url(axis.agency)
+    office.write()
+    code, _, err = await office.run("test", "--to", axis.sender, TRUC_AGENCY_PART_TIMEOUT_S="0.5")
+    assert (code, "LỖI E901" in err) == (4, True)
+
+
+async def test_test_leaves_everything_else_in_the_queue_and_nothing_on_the_disk(axis, office):
+    """The answers come in the order of a hub in trouble, between letters that an adapter will want to have."""
+    waiting = [signed(envelope(axis.sender, axis.agency)), notice_to(axis.agency)]
+    for token in waiting:
+        await axis.deliver(token, axis.agency)
+    before = set(office.folder.iterdir())
+    async with office.start("test", "--to", axis.sender, "--json") as process:
+        token = (await axis.take(INTAKE)).body
+        other = delivery_id_of(identity(waiting[0]), axis.sender)
+        ours = Answer(delivery=str(delivery_id_of(identity(token), axis.sender)), outcome="received", at=now_s())
+        both = Receipt(
+            from_=axis.sender, to=axis.agency, answers=(ours, ours.model_copy(update={"delivery": str(other)}))
+        )
+        signer = agency_keys(axis.sender).signer
+        receipt = sign(both.to_json(), typ=RECEIPT_TYP, signer=signer, now_s=now_s())
+        await axis.deliver(status_to(axis.agency, axis.sender, "03", document=identity(token)), axis.agency)
+        await axis.deliver(receipt, axis.agency)
+        await axis.deliver(status_to(axis.agency, axis.sender, "01", document=identity(token)), axis.agency)
+        out, err = await process.communicate()
+
+    assert (process.returncode, err) == (0, b""), out
+    told = json.loads(out)
+    assert (told["document"], told["complete"], told["missing"]) == (identity(token), True, [])
+    assert set(office.folder.iterdir()) == before
+    await asyncio.sleep(0.2)
+    left = [(await axis.take(agency_queue(axis.agency))).body for _ in range(3)]
+    assert sorted(left) == sorted([*waiting, receipt])
+    assert await axis.is_empty(agency_queue(axis.agency))
+
+
+async def test_test_does_not_run_beside_an_adapter_of_this_machine_or_of_another(axis, office):
+    arguments = ("--lang", "en", "test", "--to", axis.sender)
+    async with office.start("listen", "--for", "60") as process:
+        await eventually(lambda: has_reader(axis), PATIENCE_S)
+        code, out, err = await office.run(*arguments)
+        assert (code, out, "ERROR A108" in err, "in use by another process" in err) == (3, "", True, True)
+        code, out, err = await office.run(*arguments, TRUC_AGENCY_GUARD_FILE="other.db")
+        assert (code, out, "ERROR A108" in err, agency_queue(axis.agency) in err) == (3, "", True, True)
+        process.send_signal(signal.SIGTERM)
+        await process.wait()
+    assert await axis.waiting(INTAKE) == 0
+
+
+async def test_test_says_at_the_time_limit_what_is_missing_and_whose_turn_it_is(axis, office):
+    async with parts_of(axis) as (hub_url, stored):
+        given = {"TRUC_AGENCY_HUB_URL": hub_url}
+        code, out, _ = await office.run("test", "--to", axis.other, "--timeout", "1", "--json", **given)
+        assert stored() == [PART]
+
+    told = json.loads(out)
+    assert (code, told["complete"], told["missing"], told["acts"]) == (1, False, ["receipt", "01", "03"], "operator")
+    assert [step["step"] for step in told["steps"]] == ["uploaded", "confirmed"]
+    assert (await submitted(axis)).doc.subject == SUBJECT
+
+
+async def has_reader(axis):
+    queue = await axis.channel.declare_queue(agency_queue(axis.agency), passive=True)
+    return queue.declaration_result.consumer_count == 1
 
 
 async def test_status_is_set_from_the_command_line(axis, office):

@@ -131,13 +131,62 @@ async def test_a_duplicate_after_a_restart_is_not_handed_over_either(axis, tmp_p
         async with client_of(axis, guard) as client, await first(client.deliveries()):
             pass
 
-    await axis.deliver(token, axis.agency, times=2)
+    await axis.deliver(token, axis.agency)
     with InboxGuard(tmp_path / "guard.db") as guard:
         async with client_of(axis, guard) as client:
             assert await nothing_arrives(client.arrivals())
 
-    receipts = [await axis.take_receipt() for _ in range(3)]
-    assert receipts == receipts[:1] * 3
+    assert await axis.take_receipt() == await axis.take_receipt()
+    assert await axis.is_empty(agency_queue(axis.agency))
+
+
+async def test_duplicates_that_come_together_are_answered_together(axis, tmp_path):
+    token = signed(envelope(axis.sender, axis.agency))
+    await axis.deliver(token, axis.agency)
+    with InboxGuard(tmp_path / "guard.db") as guard:
+        async with client_of(axis, guard) as client, await first(client.deliveries()):
+            pass
+
+    await axis.deliver(token, axis.agency, times=5)
+    with InboxGuard(tmp_path / "guard.db") as guard:
+        async with client_of(axis, guard) as client:
+            assert await nothing_arrives(client.arrivals())
+
+    assert 2 <= await axis.waiting(RECEIPTS) <= 6
+    assert await axis.is_empty(agency_queue(axis.agency))
+
+
+async def test_what_waits_is_opened_together_and_what_nobody_took_was_not_interrupted(axis, guard):
+    for _ in range(5):
+        await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency)
+    async with client_of(axis, guard) as client:
+        in_hand = await first(client.deliveries())
+
+    async with client_of(axis, guard) as client:
+        deliveries = client.deliveries()
+        again = [await first(deliveries) for _ in range(5)]
+
+    assert {each.delivery_id for each in again if each.interrupted} == {in_hand.delivery_id}
+
+
+async def test_a_step_that_is_cancelled_while_it_opens_loses_nothing(axis, guard, monkeypatch):
+    for _ in range(5):
+        await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency)
+    begin_all, may_go_on = guard.begin_all, asyncio.Event()
+
+    async def slowly(*arguments, **options):
+        await may_go_on.wait()
+        return await begin_all(*arguments, **options)
+
+    monkeypatch.setattr(guard, "begin_all", slowly)
+    async with client_of(axis, guard) as client:
+        deliveries = client.deliveries()
+        assert await nothing_arrives(deliveries)
+        may_go_on.set()
+        taken = [await first(deliveries) for _ in range(5)]
+
+    assert len({each.delivery_id for each in taken}) == 5
+    assert not any(each.interrupted for each in taken)
 
 
 async def test_duplicates_of_a_document_in_hand_are_settled_with_it(axis, guard):
@@ -168,19 +217,52 @@ async def test_duplicates_that_many_tasks_take_at_once_are_all_acknowledged(axis
     assert await axis.is_empty(agency_queue(axis.agency))
 
 
-async def test_a_step_that_is_cancelled_while_a_duplicate_is_acknowledged_ends_as_cancelled(axis, guard, monkeypatch):
+async def test_a_step_that_is_cancelled_while_a_duplicate_is_answered_ends_as_cancelled(axis, guard, monkeypatch):
     token = signed(envelope(axis.sender, axis.agency))
     await axis.deliver(token, axis.agency)
     async with client_of(axis, guard) as client:
         async with await first(client.deliveries()):
             pass
 
-        async def blocked(_message) -> None:
+        async def blocked(*_arguments, **_options) -> None:
             await asyncio.sleep(60)
 
-        monkeypatch.setattr("adapters.client.acknowledge", blocked)
+        monkeypatch.setattr(client, "_send_receipt", blocked)
         await axis.deliver(token, axis.agency)
         assert await nothing_arrives(client.arrivals(), within_s=1)
+
+
+async def test_what_is_settled_out_of_order_leaves_the_rest_in_the_queue(axis, guard):
+    for _ in range(6):
+        await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency)
+    async with client_of(axis, guard) as client:
+        deliveries = client.deliveries()
+        taken = [await first(deliveries) for _ in range(6)]
+        await client.receipts([taken[0], taken[1], taken[3]])  # all up to the second, and one behind a gap
+        await client.receipt(taken[5])
+
+    async with client_of(axis, guard) as client:
+        deliveries = client.deliveries()
+        again = {(await first(deliveries)).delivery_id for _ in range(2)}
+        assert await nothing_arrives(deliveries)
+    assert again == {taken[2].delivery_id, taken[4].delivery_id}
+
+
+async def test_a_rejected_message_takes_none_of_its_neighbours_with_it(axis, guard):
+    await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency)
+    await axis.deliver(notice_to(axis.agency, agency_keys(axis.sender).signer), axis.agency)
+    await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency)
+    async with client_of(axis, guard) as client:
+        arrivals = client.arrivals()
+        taken = [await first(arrivals) for _ in range(3)]
+        _, last = [each for each in taken if isinstance(each, Delivery)]
+        await client.receipt(last)
+
+    assert [type(each) for each in taken].count(Rejected) == 1
+    async with client_of(axis, guard) as client:
+        deliveries = client.deliveries()
+        assert (await first(deliveries)).interrupted
+        assert await nothing_arrives(deliveries)
 
 
 async def test_what_a_lost_connection_brought_does_not_pile_up_while_nobody_takes(axis, guard):

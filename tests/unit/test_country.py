@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from adapters.settings import AgencySettings
 from hub.core.directory_change import diff
 from hub.core.directory_check import check
-from hub.dev.country import COMMUNES, country, demo_country, shipped
+from hub.dev.country import COMMUNES, ECHO, country, demo_country, shipped
 from schemas.addresses import TIERS
 from schemas.checks.directory import endpoints_of, snapshot
 from schemas.directory_file import DirectoryFile
@@ -43,8 +44,12 @@ class TestDemo:
             "ministry-province": 8,
             "department-district": 16,
             "commune": 8,
-            "associate": 1,
+            "associate": 2,
         }
+
+    def test_the_echo_agency_is_the_one_that_agencies_try_by_default(self, directory):
+        assert AgencySettings.model_fields["echo_code"].default == ECHO
+        assert directory.endpoint_of(ECHO) == ECHO
 
     def test_a_platform_receives_for_several(self, directory):
         served = [agency.code for agency in directory.agencies.values() if agency.endpoint == "lgsp-h26"]

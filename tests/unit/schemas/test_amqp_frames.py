@@ -6,7 +6,7 @@ from pamqp.body import ContentBody
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from schemas.amqp_frames import publish_frames
+from schemas.amqp_frames import ack_frame, publish_frames, reject_frame
 from schemas.envelope import ENVELOPE_TYP
 
 
@@ -41,6 +41,12 @@ def test_a_publish_is_written_as_the_library_writes_it(user: str | None, size: i
         user_id=user,
         max_body_bytes=131_064,
     ) == b"".join(wire.marshal(frame, 3) for frame in frames)
+
+
+def test_what_settles_a_message_is_written_as_the_library_writes_it() -> None:
+    assert ack_frame(3, 2**40) == wire.marshal(Basic.Ack(delivery_tag=2**40, multiple=False), 3)
+    assert ack_frame(3, 7, all_before=True) == wire.marshal(Basic.Ack(delivery_tag=7, multiple=True), 3)
+    assert reject_frame(3, 7) == wire.marshal(Basic.Reject(delivery_tag=7, requeue=False), 3)
 
 
 @pytest.mark.parametrize("member", ["exchange", "routing_key", "message_id", "correlation_id", "user_id"])
