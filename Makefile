@@ -6,7 +6,8 @@ BOOTSTRAP := sh hub/dev/bootstrap.sh
 ENVIRONMENT := .venv/.complete
 ARGS ?=
 
-.PHONY: help setup demo bench bench-quick bench-backlog bench-loops bench-dead bench-parts bench-folder test test-replay run check format clean
+.PHONY: help setup demo bench bench-quick bench-core bench-latency bench-growth bench-backlog bench-loops bench-dead
+.PHONY: bench-parts bench-folder test test-replay run check format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -18,11 +19,20 @@ setup: $(ENVIRONMENT) ## Get everything that is missing: Python packages, Rabbit
 demo: setup ## Send real documents through a hub of its own, show what happened, leave nothing behind
 	@$(TRUC) demo $(ARGS)
 
-bench: setup ## Send the traffic of seven months of 2019 through the whole path; ARGS="--share 0.1" for a tenth
-	@$(BIN)/python -m tests.bench.full_path --share 1 $(ARGS)
+bench: setup ## Send the traffic of seven months of 2019 through the whole path, with a report; ARGS="--share 0.1" for a tenth
+	@$(BIN)/python -m tests.bench.report --share 1 $(ARGS)
 
 bench-quick: setup ## The figures for every day, compared with the shovel and naive forwarders, within a minute
 	@$(BIN)/python -m tests.bench.quick
+
+bench-core: $(ENVIRONMENT) ## What each check of the core costs, with directories of three sizes; needs no service
+	@$(BIN)/python -m tests.bench.core $(ARGS)
+
+bench-latency: setup ## How long each delivery takes to each point of its way, at 100 documents a second
+	@$(BIN)/python -m tests.bench.latency $(ARGS)
+
+bench-growth: setup ## What a country with 111,000 agencies costs the hub beside a small one; ARGS="--countries small all-connected" for 12,000 queues
+	@$(BIN)/python -m tests.bench.growth $(ARGS)
 
 bench-backlog: setup ## What 50 agencies notice while another one's backlog of 100,000 is held and comes back
 	@$(BIN)/python -m tests.bench.backlog $(ARGS)

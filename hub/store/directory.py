@@ -4,6 +4,7 @@ An import never deletes. Each one that changes something has a number, the epoch
 """
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -170,6 +171,8 @@ class SnapshotKeeper:
         if held is None or _day(held.as_of) != _day(now) or held.epoch != await self._store.epoch():
             epoch, file = await self._store.read()
             self._snapshot = await asyncio.to_thread(self._build, file, epoch, now)
+            # A country of 111,000 agencies is a million objects, which no collection needs to look at again.
+            gc.freeze()
             _log.info("directory.read", epoch=epoch, agencies=len(self._snapshot.agencies))
         self._confirmed_at_s = began_s
 

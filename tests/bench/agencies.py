@@ -3,6 +3,9 @@
 `python -m tests.bench.agencies CONFIG` signs its documents, prints `ready`, waits for a line on stdin, sends them all,
 answers everything that arrives with signed receipts, several deliveries in one where they come together, and ends when
 every receipt for its own documents is back and everything expected has arrived. What it saw goes into a file.
+
+Documents with a planned time are sent at that time, whatever has become of those before them, and their delays count from
+it; others as fast as the window allows.
 """
 
 import asyncio
@@ -39,9 +42,10 @@ class Tally:
     to_receive: int
     to_be_answered: int
     sent_at: dict[DocumentId, float] = field(default_factory=dict)
-    delivery_s: list[float] = field(default_factory=list)
+    confirmed_at: dict[DocumentId, float] = field(default_factory=dict)
+    arrivals: list[tuple[float, float]] = field(default_factory=list)
     receipt_s: list[float] = field(default_factory=list)
-    handed_over: set[Any] = field(default_factory=set)
+    handed_over: dict[Any, float] = field(default_factory=dict)
     twice: int = 0
     rejected: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -53,9 +57,9 @@ class Tally:
     def delivered(self, delivery: Delivery, now: float) -> None:
         if delivery.delivery_id in self.handed_over:
             self.twice += 1
-        self.handed_over.add(delivery.delivery_id)
+        self.handed_over[delivery.delivery_id] = now
         # Sender and recipient may be in different processes of one machine, which share the monotonic clock.
-        self.delivery_s.append(now - float(delivery.envelope.doc.subject.split()[0]))
+        self.arrivals.append((now, now - float(delivery.envelope.doc.subject.split()[0])))
 
     def answered(self, receipt: Receipt, now: float, sent_of: Mapping[str, float]) -> None:
         for answer in receipt.answers:
@@ -73,7 +77,7 @@ class Endpoint:
     tally: Tally
     window: asyncio.Semaphore
 
-    def draft(self, item: Mapping[str, Any]) -> bytes:
+    def draft(self, item: Mapping[str, Any], since: float) -> bytes:
         now_s = int(time.time())
         sender = item["from"]
         envelope = new_envelope(
@@ -85,27 +89,33 @@ class Endpoint:
                 number=str(item["number"]),
                 notation="UBND-VP",
                 kind="Công văn",
-                subject=f"{time.monotonic():.6f} Về việc triển khai kết nối, liên thông văn bản "
-                + "x" * item["remark"],
+                subject=f"{since:.6f} Về việc triển khai kết nối, liên thông văn bản " + "x" * item["remark"],
                 issued_on=time.strftime("%Y-%m-%d", time.gmtime(now_s)),
                 signer=Signer(name="Nguyễn Văn An", position="Chánh Văn phòng"),
             ),
         )
         return sign(envelope.to_json(), typ=ENVELOPE_TYP, signer=self.signer, now_s=now_s)
 
-    async def send(self) -> None:
+    async def send(self, began: float) -> None:
         async with asyncio.TaskGroup() as tasks:
             for item in self.documents:
-                await self.window.acquire()
-                tasks.create_task(self._submit(item))
+                if "at_s" in item:
+                    await asyncio.sleep(began + item["at_s"] - time.monotonic())
+                else:
+                    await self.window.acquire()
+                tasks.create_task(self._submit(item, began))
 
-    async def _submit(self, item: Mapping[str, Any]) -> None:
+    async def _submit(self, item: Mapping[str, Any], began: float) -> None:
         try:
-            token = self.draft(item)
-            self.tally.sent_at[identity(token)] = time.monotonic()
+            since = began + item["at_s"] if "at_s" in item else time.monotonic()
+            token = self.draft(item, since)
+            document_id = identity(token)
+            self.tally.sent_at[document_id] = since
             await self.client.submit(token)
+            self.tally.confirmed_at[document_id] = time.monotonic()
         finally:
-            self.window.release()
+            if "at_s" not in item:
+                self.window.release()
 
     async def receive(self) -> None:
         together: list[Delivery] = []
@@ -160,7 +170,7 @@ async def run(config: Mapping[str, Any]) -> dict[str, Any]:
         began, cpu_began = time.monotonic(), time.process_time()
         async with asyncio.TaskGroup() as tasks:
             for endpoint in endpoints:
-                tasks.create_task(endpoint.send())
+                tasks.create_task(endpoint.send(began))
         sent = time.monotonic()
         with suppress(TimeoutError):
             async with asyncio.timeout(_TIMEOUT_S):
@@ -180,8 +190,17 @@ async def run(config: Mapping[str, Any]) -> dict[str, Any]:
         "cpu_s": time.process_time() - cpu_began,
         "send_s": sent - began,
         "total_s": time.monotonic() - began,
-        "delivery_s": sorted(tally.delivery_s),
+        "delivery_s": sorted(delay for _, delay in tally.arrivals),
+        "arrivals": [(round(now - began, 3), round(delay, 4)) for now, delay in tally.arrivals],
+        **(_by_id(tally) if config.get("by_id") else {}),
     }
+
+
+def _by_id(tally: Tally) -> dict[str, Any]:
+    """When each document and delivery passed, by the clock on the wall, which the hub's ledger goes by as well."""
+    to_wall = time.time() - time.monotonic()
+    moments = {"sent_at": tally.sent_at, "confirmed_at": tally.confirmed_at, "arrived_at": tally.handed_over}
+    return {name: {str(key): at + to_wall for key, at in of.items()} for name, of in moments.items()}
 
 
 def main() -> None:

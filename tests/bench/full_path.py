@@ -13,9 +13,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
@@ -45,8 +45,24 @@ def main() -> int:
     return 0
 
 
+class Watch(Protocol):
+    """Somebody who looks on, in the process that measures."""
+
+    def running(self, hubs: Mapping[str, int]) -> AbstractContextManager[None]:
+        """Look on while documents are under way, given the process of each part of the hub."""
+
+    def ended(self, installation: Installation, results: Sequence[Mapping[str, Any]]) -> None:
+        """Take what is wanted out of the ledger, and of what the agencies' side saw, before they are removed."""
+
+
 def measure(
-    share: float, hub: Sequence[str] = HUB, agencies: int = 1, window: int = 200, *, profile: bool = False
+    share: float,
+    hub: Sequence[str] = HUB,
+    agencies: int = 1,
+    window: int = 200,
+    *,
+    profile: bool = False,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Send a share of the documents of 2019 and say what it took."""
     with ExitStack() as ending:
@@ -65,31 +81,36 @@ def measure(
             )
         )
         hubs = [ending.enter_context(hub_process(installation, folder, loops.split(","))) for loops in hub]
-        sides = list(_agencies(installation, folder, people, documents, (agencies, window), ending))
+        sides = list(agency_processes(installation, folder, people, documents, (agencies, window), ending))
         profilers = _profilers([*hubs, *(side.pid for side in sides)]) if profile else []
         before = cpu_by_process()
-        began = time.monotonic()
-        for side in sides:
-            assert side.stdin is not None
-            side.stdin.write(b"go\n")
-            side.stdin.flush()
-        for side in sides:
-            side.wait()
-        seconds = time.monotonic() - began
+        with watch.running(dict(zip(hub, hubs, strict=True))) if watch else nullcontext():
+            began = time.monotonic()
+            for side in sides:
+                assert side.stdin is not None
+                side.stdin.write(b"go\n")
+                side.stdin.flush()
+            for side in sides:
+                side.wait()
+            seconds = time.monotonic() - began
         results = [json.loads(file.read_bytes()) for file in sorted(folder.glob("result-*.json"))]
         cpu = {name: round(used - before.get(name, 0.0), 2) for name, used in cpu_by_process().items()}
         cpu["agencies"] = round(sum(result["cpu_s"] for result in results), 2)
         for profiler in profilers:
             profiler.wait()
         report = asyncio.run(_audited(installation))
+        if watch:
+            watch.ended(installation, results)
     return _summary(documents, results, seconds, cpu, report)
 
 
 @contextmanager
-def hub_process(installation: Installation, folder: Path, loops: Sequence[str]) -> Iterator[int]:
+def hub_process(
+    installation: Installation, folder: Path, loops: Sequence[str], log_level: str = "warning"
+) -> Iterator[int]:
     (port,) = free_ports(1)
     environment = {**os.environ, **installation.environment, "TRUC_HTTP_PORT": str(port), "TRUC_LOG_FORMAT": "json"}
-    environment |= {"TRUC_LOG_LEVEL": "warning", "PYTHONPATH": str(ROOT)}
+    environment |= {"TRUC_LOG_LEVEL": log_level, "PYTHONPATH": str(ROOT)}
     hub = Process(f"hub-{loops[0]}", folder, grace_s=30)
     hub.start([sys.executable, "-m", "hub", "run", *loops], environment)
     try:
@@ -105,13 +126,15 @@ def _is_ready(port: int) -> bool:
     return ready(port)
 
 
-def _agencies(
+def agency_processes(
     installation: Installation,
     folder: Path,
     people: Nation2019,
     documents: Sequence[Planned],
     processes_and_window: tuple[int, int],
     ending: ExitStack,
+    at_s: Sequence[float] = (),
+    guards: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     processes, window = processes_and_window
     endpoint_of = {entry.code: entry.endpoint for entry in people.file.agencies}
@@ -125,7 +148,8 @@ def _agencies(
             "directory_file": str(installation.directory_file.absolute()),
             "result_file": str((folder / f"result-{number}.json").absolute()),
             "window": window // processes,
-            "endpoints": [_account(installation, code, folder) for code in codes],
+            "by_id": bool(at_s),
+            "endpoints": [_account(installation, code, guards or folder) for code in codes],
             "to_receive": sum(endpoint_of[to] in mine for item in documents for to in item.recipients),
             "documents": [
                 {
@@ -134,6 +158,7 @@ def _agencies(
                     "to": item.recipients,
                     "number": index + 1,
                     "remark": item.remark_characters,
+                    **({"at_s": at_s[index]} if at_s else {}),
                 }
                 for index, item in enumerate(documents)
                 if endpoint_of[item.sender] in mine
@@ -155,14 +180,14 @@ def _agencies(
     yield from sides
 
 
-def _account(installation: Installation, code: str, folder: Path) -> dict[str, str]:
+def _account(installation: Installation, code: str, guards: Path) -> dict[str, str]:
     account = next(item for key, item in installation.accounts.items() if key == code)
     return {
         "code": code,
         "amqp_url": account.amqp_url,
         "key_file": str(account.key_file),
         "certificate_file": str(account.certificate_file),
-        "guard_file": str((folder / f"{code}.guard").absolute()),
+        "guard_file": str((guards / f"{code}.guard").absolute()),
     }
 
 
@@ -182,7 +207,7 @@ def cpu_by_process() -> dict[str, float]:
     for process in psutil.Process().children(recursive=True):
         try:
             times = process.cpu_times()
-            name = _name(process.cmdline(), process.name())
+            name = process_name(process.cmdline(), process.name())
         except psutil.Error:
             continue
         ended = times.children_user + times.children_system if name == "postgresql" and "-D" in process.cmdline() else 0
@@ -190,7 +215,7 @@ def cpu_by_process() -> dict[str, float]:
     return used
 
 
-def _name(command: Sequence[str], name: str) -> str:
+def process_name(command: Sequence[str], name: str) -> str:
     line = " ".join(command)
     if "hub run" in line:
         return f"hub {line.split('hub run ')[1]}"
@@ -220,7 +245,9 @@ def _summary(
         "seconds": round(seconds, 2),
         "documents_per_s": round(len(documents) / seconds, 1),
         "deliveries_per_s": round(deliveries / seconds, 1),
-        "to_arrival_ms": {f"p{p}": round(1000 * delays[int(len(delays) * p / 100)], 1) for p in (50, 95, 99)},
+        "to_arrival_ms": {
+            f"p{p:g}".replace(".", "_"): round(1000 * delays[int(len(delays) * p / 100)], 1) for p in (50, 95, 99, 99.9)
+        },
         "cpu_us_per_document": {name: round(1e6 * used / len(documents)) for name, used in sorted(cpu.items())},
         "cpu_s": round(sum(cpu.values()), 1),
         "finished": all(result["finished"] for result in results),

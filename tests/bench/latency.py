@@ -1,0 +1,155 @@
+"""How long a document takes at a steady rate; prints a table, and one line of JSON last.
+
+`python -m tests.bench.latency --per-s 100 --seconds 30`: the whole path, as in `full_path`, but documents are sent at
+planned moments, at random around the rate, whatever has become of those before them; every time counts from the planned
+moment, so that a hub or a sender that stalls does not hide what waited. For each delivery:
+
+- *submitted*: the sender's client has the broker's confirm;
+- *taken*: intake has the document in hand (`accepted_at`);
+- *in the queue*: the broker has confirmed it in the recipient's queue. The moment is that of the ledger's `routed` event,
+  which dispatch reads from the clock when the confirms of its whole batch are in: never too early;
+- *arrived*: the recipient's client has proven it and hands it over;
+- *received*: the hub has the recipient's signed receipt in its hands (`received` event; again read before it commits).
+
+Sender, hub and recipients read the clock of the same machine, and the ledger is asked when all is over, so nothing is
+disturbed by being looked at. The 95 endpoints of this machine write their guard files to one disk, each row flushed, which
+in a country would be 95 disks; `--guards /dev/shm` takes them off it, to see the hub alone. The first seconds are not counted: connections, statements and pages become warm in them.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from itertools import accumulate
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import asyncpg
+
+from hub.store.audit import audit
+from hub.store.pool import open_pool
+from tests.bench.full_path import HUB, agency_processes, cpu_by_process, hub_process
+from tests.bench.stage import Stage, percentiles, stage
+from tests.bench.workload import nation, plan
+
+_WARM_S = 3.0
+_DOCUMENTS_OF_2019 = 163_107
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--per-s", type=float, default=100.0, help="documents a second")
+    parser.add_argument("--seconds", type=float, default=30.0, help="measured, after a warm-up of 3 seconds")
+    parser.add_argument("--hub", nargs="+", default=list(HUB), help="loops of each process of the hub")
+    parser.add_argument("--guards", type=Path, help="where the agencies' guard files lie, such as /dev/shm")
+    options = parser.parse_args()
+    with TemporaryDirectory(dir=options.guards) as guards:
+        report = measure(options.per_s, options.seconds, options.hub, Path(guards) if options.guards else None)
+    _show(report)
+    print(json.dumps(report))
+    return 0
+
+
+def measure(per_s: float, seconds: float, hub: Sequence[str] = HUB, guards: Path | None = None) -> dict[str, Any]:
+    """Send at a rate for a while and say how long each delivery took to each point of its way."""
+    people = nation()
+    documents = plan(people, share=per_s * (seconds + _WARM_S) / _DOCUMENTS_OF_2019)
+    chance = Random(2019)
+    at_s = list(accumulate(chance.expovariate(per_s) for _ in documents))
+    with stage(people.file) as on, ExitStack() as ending:
+        for loops in hub:
+            ending.enter_context(hub_process(on.installation, on.folder, loops.split(",")))
+        [side] = agency_processes(on.installation, on.folder, people, documents, (1, 1), ending, at_s, guards)
+        before = cpu_by_process()
+        assert side.stdin is not None
+        side.stdin.write(b"go\n")
+        side.stdin.flush()
+        side.wait()
+        cpu = {name: used - before.get(name, 0.0) for name, used in cpu_by_process().items()}
+        saw = json.loads((on.folder / "result-0.json").read_bytes())
+        moments = asyncio.run(_moments(on))
+        holds = asyncio.run(_audited(on))
+    cpu["agencies"] = saw["cpu_s"]
+    return {
+        "per_s": per_s,
+        "seconds": seconds,
+        "documents": len(documents),
+        "ms": _figures(saw, moments),
+        "cpu_share": {name: round(used / saw["total_s"], 3) for name, used in sorted(cpu.items())},
+        "finished": saw["finished"],
+        "twice": saw["twice"],
+        "audit": holds,
+    }
+
+
+def _figures(saw: Mapping[str, Any], moments: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    warm = min(saw["sent_at"].values()) + _WARM_S
+    delays: dict[str, list[float]] = {}
+    for row in moments:
+        document_id = row["document_id"]
+        sent = saw["sent_at"][document_id]
+        if sent < warm:
+            continue
+        passed = {
+            "submitted": saw["confirmed_at"][document_id],
+            "taken": row["accepted_at"],
+            "in_the_queue": row["routed_at"],
+            "arrived": saw["arrived_at"][row["delivery_id"]],
+            "received": row["received_at"],
+        }
+        for point, at in passed.items():
+            delays.setdefault(point, []).append(at - sent)
+    return {point: percentiles(values) for point, values in delays.items()}
+
+
+# When each delivery of a document first came so far, seconds since 1970.
+_MOMENTS = """
+SELECT
+    encode(document_id, 'hex') AS document_id,
+    delivery_id::text AS delivery_id,
+    extract(epoch FROM accepted_at)::float AS accepted_at,
+    extract(epoch FROM routed_at)::float AS routed_at,
+    extract(epoch FROM received_at)::float AS received_at
+FROM documents
+JOIN deliveries ON object_id = document_id
+JOIN (
+    SELECT
+        delivery_id,
+        min(at) FILTER (WHERE state = 'routed') AS routed_at,
+        min(at) FILTER (WHERE state = 'received') AS received_at
+    FROM ledger
+    WHERE state IN ('routed', 'received')
+    GROUP BY delivery_id
+) AS passed USING (delivery_id)
+"""
+
+
+async def _moments(on: Stage) -> list[Mapping[str, Any]]:
+    connection = await asyncpg.connect(on.installation.settings["database_url"])
+    try:
+        return [dict(row) for row in await connection.fetch(_MOMENTS)]
+    finally:
+        await connection.close()
+
+
+async def _audited(on: Stage) -> bool:
+    async with open_pool(on.installation.settings["database_url"]) as pool:
+        return (await audit(pool, identities=None)).holds
+
+
+def _show(report: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(f"ms at {report['per_s']:g} documents a second", "p50", "p95", "p99", "p99.9")
+    for point, figures in report["ms"].items():
+        table.add_row(point.replace("_", " "), *(f"{value:.1f}" for value in figures.values()))
+    Console(highlight=False, width=100).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
