@@ -52,7 +52,7 @@ bench-folder: setup ## Measure edXML documents a second from outbox to inbox
 # On a laptop, tests whose service is missing are skipped with the reason; in CI they fail.
 test: check ## Run every check and every test
 	@$(BOOTSTRAP) services || [ -z "$$CI" ]
-	@$(BIN)/pytest -n 3 --dist loadfile $(ARGS)
+	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-replay: setup ## Kill a replay of 10,000 items at every stage, some of which fail again
 	@TEST_REPLAY_ITEMS=10000 $(BIN)/pytest -q tests/faults/test_replay_kill_nine.py $(ARGS)
