@@ -115,7 +115,7 @@ class Arrived:
     at: int
 
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 _SCHEMA: Final = """
 CREATE TABLE sent (
@@ -163,6 +163,14 @@ CREATE TABLE asked (
     at          INTEGER NOT NULL,
     UNIQUE (sender, national_id, recipient, document_id, at)
 );
+CREATE TABLE asked_before (
+    earlier     TEXT    NOT NULL,
+    sender      TEXT    NOT NULL,
+    recipient   TEXT    NOT NULL,
+    document_id TEXT    NOT NULL,
+    at          INTEGER NOT NULL,
+    PRIMARY KEY (earlier, document_id, recipient)
+) WITHOUT ROWID;
 """
 
 _SENT: Final = """
@@ -209,6 +217,13 @@ UNION ALL SELECT agency, national_id FROM sent WHERE document_id = ? AND kind !=
 _ASK: Final = """
 INSERT INTO asked (sender, national_id, recipient, document_id, at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 """
+# What asks about a document may arrive before it, and cannot know yet by which name its sender calls that.
+_ASK_BEFORE: Final = "INSERT INTO asked_before VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_ASK_AFTER: Final = """
+INSERT INTO asked (sender, national_id, recipient, document_id, at)
+SELECT sender, ?, recipient, document_id, at FROM asked_before WHERE earlier = ? ORDER BY at ON CONFLICT DO NOTHING
+"""
+_NO_LONGER_BEFORE: Final = "DELETE FROM asked_before WHERE earlier = ?"
 _LAST_ASKED: Final = """
 SELECT document_id FROM asked WHERE sender = ? AND national_id = ? AND recipient = ? ORDER BY seq DESC LIMIT 1
 """
@@ -217,6 +232,7 @@ _FORGET: Final = (
     "DELETE FROM sent WHERE drawn_at < ? AND confirmed = 1",
     "DELETE FROM arrived WHERE at < ?",
     "DELETE FROM asked WHERE at < ?",
+    "DELETE FROM asked_before WHERE at < ?",
 )
 
 
@@ -374,11 +390,10 @@ class Journal:
                 arrived.at,
             )
             connection.execute(_KEEP, row)
+            connection.execute(_ASK_AFTER, (arrived.national_id, arrived.document_id))
+            connection.execute(_NO_LONGER_BEFORE, (arrived.document_id,))
             if arrived.action != "new":
-                earlier = {name.document for name in _names(connection, refs).values()}
-                for national_id in sorted({arrived.national_id, *earlier}):
-                    asked = (arrived.sender, national_id, arrived.recipient, arrived.document_id, arrived.at)
-                    connection.execute(_ASK, asked)
+                _note_request(connection, arrived, refs)
 
         await self._file.do(work)
 
@@ -402,6 +417,14 @@ class Journal:
             connection.executemany(statement, rows)
 
         await self._file.do(work)
+
+
+def _note_request(connection: sqlite3.Connection, arrived: Arrived, refs: Collection[DocumentId]) -> None:
+    known = _names(connection, refs)
+    for national_id in sorted({arrived.national_id, *(name.document for name in known.values())}):
+        connection.execute(_ASK, (arrived.sender, national_id, arrived.recipient, arrived.document_id, arrived.at))
+    for earlier in sorted(set(refs) - known.keys()):
+        connection.execute(_ASK_BEFORE, (earlier, arrived.sender, arrived.recipient, arrived.document_id, arrived.at))
 
 
 def _insert(

@@ -134,6 +134,14 @@ async def test_agreement_answers_what_asked_last(journal, status):
     assert await journal.meant(NAME, status, recipient=PROVINCE) == identity(3)
 
 
+@pytest.mark.parametrize("status", ["15", "16"])
+async def test_agreement_answers_what_asked_although_it_came_before_what_it_is_about(journal, status):
+    await journal.keep(arrived(2, action="update", document="G22,2026/03/02,8/TB"), [identity(1)])
+    await journal.keep(arrived(1), ())
+
+    assert await journal.meant(NAME, status, recipient=PROVINCE) == identity(2)
+
+
 async def test_asking_back_is_about_our_own_document(journal):
     await journal.draw(key(), drawn(1, PROVINCE), NAMES)
 
