@@ -138,6 +138,9 @@ class Part(Wire):
     length: Annotated[int, Field(strict=True, ge=0, le=MAX_PART_BYTES)]
 
 
+AssuranceLevel = Literal["A2", "A1", "A0"]
+
+
 class EdxmlOrigin(Wire):
     """The national packet (QCVN 102:2016/BTTTT) that the document came as.
 
@@ -150,7 +153,7 @@ class EdxmlOrigin(Wire):
 
     id: Annotated[str, text(300)]
     part: Digest
-    level: Literal["A2", "A1", "A0"]
+    level: AssuranceLevel
 
 
 class Envelope(Wire):

@@ -177,10 +177,25 @@ def _due_text(due: "DueTime", now: datetime, language: str) -> str:
     return f"{_DUTIES[due.duty][which]} {until} {clock_time(due.at)}: {_PUNCTUALITIES[due.punctuality(now)][which]}"
 
 
+LEVELS = {
+    "vi": {
+        "A2": "edXML A2: chữ ký số của đơn vị gửi phủ toàn gói",
+        "A1": "edXML A1: bên ký gói tin bảo đảm cho gói",
+        "A0": "edXML A0: bản lưu trữ, không có chữ ký nào còn chứng minh được",
+    },
+    "en": {
+        "A2": "edXML A2: the sending agency's own signature covers the packet",
+        "A1": "edXML A1: whoever signed the envelope vouches for the packet",
+        "A0": "edXML A0: from an archive, with no signature that still proves anything",
+    },
+}
+
+
 def _part_line(part: "PartTrace", language: str) -> str:
     stored = {"vi": ("còn trong kho", "KHÔNG CÒN TRONG KHO"), "en": ("stored", "NOT STORED")}[language][not part.stored]
     name = "".join(each if each.isprintable() else " " for each in part.name)
-    return f"□ {name}  {part.length:,} byte  {part.sha256[:12]}  {stored}"
+    level = f"  {LEVELS[language][part.level]}" if part.level is not None else ""
+    return f"□ {name}  {part.length:,} byte  {part.sha256[:12]}  {stored}{level}"
 
 
 def _link_lines(link: "Link", language: str) -> list[str]:

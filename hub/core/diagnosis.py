@@ -15,7 +15,7 @@ from hub.core.due import DueTime, due_of_recipient, due_to_send
 from hub.core.ladder import Progress, Request
 from hub.core.working_calendar import WorkingCalendar
 from schemas.directory_file import VIETNAM
-from schemas.envelope import Action
+from schemas.envelope import Action, AssuranceLevel
 from schemas.identifiers import AgencyCode, DocumentId
 from schemas.refusal import CATALOGUE, Actor, Code
 
@@ -104,6 +104,7 @@ class PartTrace:
         sha256: Its digest.
         length: Number of bytes.
         stored: Whether the blob store has it.
+        level: What stands behind it when it is the national packet that the document came as, as its sender signed it.
     """
 
     name: str
@@ -111,6 +112,7 @@ class PartTrace:
     sha256: str
     length: int
     stored: bool
+    level: AssuranceLevel | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,7 +164,14 @@ async def _parts(connection: Connection, ids: Sequence[bytes]) -> Mapping[bytes,
             continue
         stored = {sha256.hex() for sha256 in row["stored"]}
         found[row["object_id"]].extend(
-            PartTrace(part.name, part.media_type, part.sha256, part.length, part.sha256 in stored)
+            PartTrace(
+                part.name,
+                part.media_type,
+                part.sha256,
+                part.length,
+                part.sha256 in stored,
+                envelope.edxml.level if envelope.edxml is not None and envelope.edxml.part == part.sha256 else None,
+            )
             for part in envelope.parts
         )
     return found

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from hub.cli.trace import _part_line
 from hub.core.diagnosis import (
     DocumentTrace,
     ParkedTrace,
@@ -23,10 +24,12 @@ from hub.store.dead_letters import list_dead, show
 from hub.store.deliveries import PostgresDeliveries
 from hub.store.directory import DirectoryStore
 from hub.store.ledger import PostgresLedger, parked_id_of
+from hub.store.parts import PostgresParts
 from hub.store.pool import open_pool
 from hub.store.statistics import deliveries_by_state, exchange
 from hub.store.trace import _CHAINS, MAX_LINKED, find
 from schemas.directory_file import AgencyEntry, DirectoryFile
+from schemas.envelope import EdxmlOrigin
 from schemas.refusal import Problem
 from tests import builders as a
 from tests.builders import NOW, POLICY, RECIPIENTS, SENDER
@@ -55,6 +58,22 @@ async def accept(pool):
     ]
     await ledger.record_answers(answers, a.settle, NOW + timedelta(seconds=5))
     return accept
+
+
+async def test_a_trace_says_what_stands_behind_a_national_packet(pool):
+    packet, scan = a.part(b"<edXML/>", "goi.edxml"), a.part(b"%PDF", "ban-quet.pdf")
+    for content in (b"<edXML/>", b"%PDF"):
+        await PostgresParts(pool).add(a.kept(content, f"parts/{len(content)}"), SENDER, NOW)
+    origin = EdxmlOrigin(id="1", part=packet.sha256, level="A2")
+    accept = a.accept(a.envelope(parts=[packet, scan]).model_copy(update={"edxml": origin}))
+    await PostgresLedger(pool).record([a.decided(accept)], NOW)
+    (found,) = await find(pool, accept.document_id)
+    assert [(part.name, part.stored, part.level) for part in found.parts] == [
+        ("goi.edxml", True, "A2"),
+        ("ban-quet.pdf", True, None),
+    ]
+    assert "edXML A2" in _part_line(found.parts[0], "vi")
+    assert "edXML" not in _part_line(found.parts[1], "en")
 
 
 @pytest.mark.parametrize(
