@@ -86,7 +86,7 @@ async def run_schemathesis(port: int, folder: Path) -> tuple[int | None, str]:
         "run",
         f"http://127.0.0.1:{port}/v1/openapi.json",
         *("--header", f"Authorization: Bearer {TOKEN}"),
-        *("--phases", "coverage,fuzzing,stateful", "--max-examples", "8", "--seed", "20261120"),
+        *("--phases", "coverage,fuzzing,stateful", "--max-examples", "6", "--seed", "20261120"),
         # What the schema allows may still name an agency that nobody knows, or a delivery that never arrived.
         *("--checks", "all", "--exclude-checks", "positive_data_acceptance"),
         "--no-color",
