@@ -279,8 +279,7 @@ class AgencyClient:
         ending = {task for task in (self._consuming, self._opening) if task is not None}
         for task in ending:
             task.cancel()
-        if ending:
-            await asyncio.wait(ending)
+        await asyncio.gather(*ending, return_exceptions=True)
         self._arrived.put_nowait(None)
         await self._release_opened()
         await self._publisher.close()

@@ -32,6 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from adapters.client import AgencyClient, Delivery, Letter, Rejected
 from adapters.errors import AgencyError, BrokerError, RefusedByBroker
 from adapters.inbox_guard import InboxGuard
+from adapters.service import log_to_stderr
 from adapters.signer import load_signer
 from adapters.trust import Trust, View
 from schemas.directory_file import VIETNAM
@@ -572,9 +573,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a nation; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m adapters.nation", description=__doc__.partition("\n")[0])
     parser.add_argument("--config", type=Path, required=True, help="JSON, see Config")
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
-    for library in ("aiormq", "aio_pika"):
-        logging.getLogger(library).setLevel(logging.CRITICAL)
+    log_to_stderr()
     try:
         config = Config.model_validate_json(parser.parse_args(arguments).config.read_bytes())
     except (OSError, ValidationError) as error:

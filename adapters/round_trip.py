@@ -206,7 +206,7 @@ class Watch:
             if isinstance(message, BrokerError):
                 raise message
             assert message is not None  # nobody puts that here
-            proven = await asyncio.to_thread(self.trust.verify_letter, message.body, self.clock())
+            proven = (await self.trust.newest_view()).verify_letter(message.body, self.clock())
             heard = None
             if isinstance(proven[0], Verified):
                 _, content = proven

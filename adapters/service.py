@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import logging
 import signal
+import sys
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
@@ -37,3 +39,10 @@ def stopped_by_signals() -> Iterator[asyncio.Event]:
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
+
+
+def log_to_stderr() -> None:
+    """Write warnings of our own to stderr; what the AMQP libraries have to say is said in our words anyway."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    for library in ("aiormq", "aio_pika"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)

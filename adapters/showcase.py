@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import logging
 import os
 import signal
 import socket
@@ -34,6 +33,7 @@ from adapters.cli.wiring import client_of
 from adapters.client import AgencyClient, Delivery, Letter, Rejected
 from adapters.errors import AgencyError
 from adapters.inbox_guard import InboxGuard
+from adapters.service import log_to_stderr
 from adapters.settings import PREFIX, AgencySettings
 from schemas.directory_file import VIETNAM
 from schemas.edxml import documents
@@ -466,9 +466,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Show it; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m adapters.showcase", description=__doc__.partition("\n")[0])
     parser.add_argument("--config", type=Path, required=True, help="JSON, see Config")
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
-    for library in ("aiormq", "aio_pika"):
-        logging.getLogger(library).setLevel(logging.CRITICAL)
+    log_to_stderr()
     try:
         config = Config.model_validate_json(parser.parse_args(arguments).config.read_bytes())
     except (OSError, ValidationError) as error:

@@ -197,14 +197,6 @@ class Trust:
                 return self._view
         return await asyncio.to_thread(self.view)
 
-    def verify_document(self, token: bytes, now: datetime) -> tuple[Verified, Envelope] | Problems:
-        """As `View.verify_document`, by the newest reading."""
-        return self.view().verify_document(token, now)
-
-    def verify_letter(self, token: bytes, now: datetime) -> tuple[Verified, Receipt | Status | Notice] | Problems:
-        """As `View.verify_letter`, by the newest reading."""
-        return self.view().verify_letter(token, now)
-
     def _version(self) -> tuple[int, int, int]:
         stat = self._file.stat()
         return stat.st_mtime_ns, stat.st_size, stat.st_ino
