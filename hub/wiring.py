@@ -205,7 +205,7 @@ async def _parts(settings: Settings, loops: Collection[Loop], health: Health) ->
 
         health.probes["database"] = database_answers
         health.probes["directory"] = directory_is_fresh
-        health.probes["broker"] = outbox.ready
+        health.probes["broker"] = outbox.answers
         turns = _turns(
             settings,
             loops,

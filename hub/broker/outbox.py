@@ -20,12 +20,20 @@ the broker's: the delivery waits longer each time, so that one such queue does n
 import asyncio
 import zlib
 from collections.abc import Sequence
+from typing import Final
 
 from hub.broker.channel import Channel, Outcome
 from hub.broker.connection import Connection
+from hub.broker.errors import translated
 from hub.core.delivery import Posting
 from hub.core.settlement import Handover
 from hub.core.trouble import Unavailable
+from schemas.addresses import tier_exchange
+from schemas.checks.directory import PLATFORM_TIER
+
+_ANSWER_TIMEOUT_S: Final = 2.0
+_NOBODY: Final = "nobody"
+"""A routing key that is no agency's code, so that no queue is bound to it."""
 
 
 class Outbox:
@@ -43,6 +51,7 @@ class Outbox:
         self._confirm_timeout_s = confirm_timeout_s
         self._lanes = [_Lane(connection) for _ in range(channels)]
         self._single_file = _Lane(connection)
+        self._questions = _Lane(connection, confirms=False)
         self._one_at_a_time = asyncio.Lock()
         self._suspect = False
 
@@ -52,13 +61,32 @@ class Outbox:
         Raises:
             Unavailable: When it does not answer, or has stopped reading because of a memory or disk alarm.
         """
-        if await self._connection.is_blocked():
-            raise Unavailable("broker", "publishing is blocked by a memory or disk alarm")
+        await self._raise_alarm()
         if self._suspect:
             self._connection.drop()
             self._suspect = False
         for lane in (*self._lanes, self._single_file):
             await lane.channel()
+
+    async def answers(self) -> None:
+        """Return when the broker reads and answers what it is sent; dearer than `ready`, and for people who ask.
+
+        An alarm is told to those who publish, and only then: a hub that has nothing to do would not know of it. So a
+        message goes out that no queue takes, and after it a question that is answered when both were read.
+
+        Raises:
+            Unavailable: As `ready`, when there is no answer within 2 seconds, and when the exchanges are missing.
+        """
+        await self.ready()
+        try:
+            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+                with translated():
+                    channel = await self._questions.channel()
+                    await channel.basic_publish(b"", exchange=tier_exchange(PLATFORM_TIER), routing_key=_NOBODY)
+                    await channel.basic_qos()
+        except TimeoutError:
+            await self._raise_alarm()
+            raise Unavailable("broker", f"no answer within {_ANSWER_TIMEOUT_S:.0f} s") from None
 
     async def publish(self, postings: Sequence[Posting]) -> list[Handover]:
         """Publish all and wait for every confirm, at most `confirm_timeout_s` altogether.
@@ -102,6 +130,10 @@ class Outbox:
                 (outcome,) = await self._single_file.publish([posting], self._user, deadline)
         return outcome
 
+    async def _raise_alarm(self) -> None:
+        if await self._connection.is_blocked():
+            raise Unavailable("broker", "publishing is blocked by a memory or disk alarm")
+
     async def _distrust_connection(self) -> None:
         """Have the connection replaced, unless the broker has said why it is silent."""
         if await self._connection.is_blocked():
@@ -131,15 +163,16 @@ def handover_of(outcome: Outcome, *, broker_answers: bool) -> Handover:
 class _Lane:
     """One channel, opened again after it was closed."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, confirms: bool = True) -> None:
         self._connection = connection
+        self._confirms = confirms
         self._channel: Channel | None = None
         self._opening = asyncio.Lock()
 
     async def channel(self) -> Channel:
         async with self._opening:
             if self._channel is None or not self._connection.carries(self._channel):
-                self._channel = await self._connection.channel(confirms=True)
+                self._channel = await self._connection.channel(confirms=self._confirms)
             return self._channel
 
     async def publish(self, postings: Sequence[Posting], user: str | None, deadline: float) -> list[Outcome]:

@@ -10,7 +10,7 @@ from hub.broker.connection import Connection
 from hub.broker.outbox import Outbox
 from hub.broker.topology import Binding, Bounds, Exchange, Queue, Topology, desired
 from hub.core.trouble import Unavailable
-from schemas.addresses import DEAD, agency_queue, tier_exchange
+from schemas.addresses import DEAD, TIERS, agency_queue, tier_exchange
 from schemas.identifiers import AgencyCode
 from tests.contract.outbox_contract import EXCHANGE, HERE, NOWHERE, THERE, OutboxContract, posting
 from tests.faults.proxy import Proxy
@@ -30,7 +30,7 @@ GONE = tier_exchange("commune") + ".gone"
 
 def queues_of(*codes: AgencyCode) -> Topology:
     return Topology(
-        exchanges=(Exchange(DEAD, "topic"), Exchange(EXCHANGE, "direct")),
+        exchanges=(Exchange(DEAD, "topic"), *(Exchange(tier_exchange(tier), "direct") for tier in TIERS)),
         queues=tuple(Queue(agency_queue(code), {"x-queue-type": "quorum"}) for code in codes),
         bindings=tuple(Binding(EXCHANGE, code, agency_queue(code)) for code in codes),
     )
@@ -204,14 +204,21 @@ async def test_without_a_broker_nothing_is_ready_and_everything_unsure(outbox, h
     assert await outbox.publish([posting(HERE), posting(THERE)]) == ["unsure", "unsure"]
 
 
+async def test_a_broker_without_the_exchanges_does_not_answer_for_delivering(hub):
+    with pytest.raises(Unavailable, match=r"no exchange 'truc\.tier\.associate'"):
+        await Outbox(hub).answers()
+
+
 async def test_a_memory_alarm_is_named_and_waited_out(own_rabbitmq):
-    """Under an alarm the broker reads nothing more; it says so at the first publish."""
+    """Under an alarm the broker reads nothing more; it says so at the first publish, also to those who only ask."""
     vhost = Broker(own_rabbitmq.amqp_url, own_rabbitmq.management_url)
     await provide(vhost, queues_of(HERE))
     async with connection(vhost.amqp_url) as hub:
         outbox = Outbox(hub, confirm_timeout_s=1)
-        await outbox.ready()
+        await outbox.answers()
         own_rabbitmq.ctl("set_vm_memory_high_watermark", "absolute", "1MB")
+        with pytest.raises(Unavailable, match="alarm"):
+            await _ask_again_and_again(outbox)
         during = await outbox.publish([posting(HERE)] * 10)
         with pytest.raises(Unavailable, match="alarm"):
             await outbox.ready()
@@ -252,6 +259,13 @@ async def test_a_killed_broker_is_used_again_once_it_is_back_with_all_that_was_r
         assert await outbox.publish([posting(HERE, b"after")]) == ["routed"]
 
     assert {b"before", b"after"} <= set(await bodies_in(vhost, HERE)) <= {b"before", b"without", b"after"}
+
+
+async def _ask_again_and_again(outbox: Outbox) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            await outbox.answers()
+            await asyncio.sleep(0.1)
 
 
 async def _until_ready(outbox: Outbox) -> None:

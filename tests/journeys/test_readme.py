@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def environment() -> dict[str, str]:
-    of_the_make_above_us = ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL")
+    of_the_make_above_us = ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "ARGS")
     left_out = {*GIVEN, *of_the_make_above_us}
     kept = {name: value for name, value in os.environ.items() if name not in left_out}
     return {**kept, "TRUC_HTTP_PORT": str(free_port())}
