@@ -19,7 +19,7 @@ from hub.dev.country import demo_country
 from hub.dev.pki import certificate_file, equip, key_file
 from hub.dev.servers import Servers
 from hub.store.directory import DirectoryStore
-from hub.store.migrations import upgrade
+from hub.store.migrations.runner import upgrade
 from hub.store.pool import open_pool
 from schemas.checks.directory import Directory, endpoints_of, snapshot
 from schemas.directory_file import DirectoryFile

@@ -80,7 +80,7 @@ def postgresql(private_directory: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 async def database_template(postgresql: str) -> AsyncIterator[str]:
     """The name of a database with all tables and no rows."""
-    from hub.store.migrations import upgrade
+    from hub.store.migrations.runner import upgrade
 
     name = f"truc_template_{secrets.token_hex(6)}"
     await run_sql(postgresql, f"CREATE DATABASE {name}")

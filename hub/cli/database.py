@@ -9,7 +9,7 @@ import typer
 from hub.cli.output import Exit, fail, print_json, reporting, say
 
 if TYPE_CHECKING:
-    from hub.store.migrations import SchemaStatus
+    from hub.store.migrations.revisions import SchemaStatus
 
 app = typer.Typer(no_args_is_help=True, help="Bảng của sổ cái: nâng cấp, trạng thái.")
 
@@ -27,7 +27,7 @@ OwnerUrl = Annotated[
 def upgrade(owner_url: OwnerUrl = None) -> None:
     """Bring the tables to the revision of this version; does nothing when they are there."""
     from hub.settings import load_settings
-    from hub.store.migrations import upgrade as apply
+    from hub.store.migrations.runner import upgrade as apply
 
     with reporting():
         url = owner_url or load_settings().database_url.get_secret_value()
@@ -42,7 +42,7 @@ def status(
 ) -> None:
     """Show at which revision the tables are; exits 1 when they need an upgrade."""
     from hub.settings import load_settings
-    from hub.store.migrations import status as ask
+    from hub.store.migrations.runner import status as ask
 
     with reporting():
         url = owner_url or load_settings().database_url.get_secret_value()

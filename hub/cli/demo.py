@@ -98,7 +98,7 @@ def demo(
 
 def _refuse_ledger_in_use(database_url: str) -> None:
     """Keep off a given database that has a ledger: the demo would enter its own country, and set new passwords."""
-    from hub.store.migrations import status
+    from hub.store.migrations.runner import status
 
     if asyncio.run(status(database_url)).applied:
         raise fail(

@@ -15,7 +15,7 @@ import asyncpg
 
 from hub.core.trouble import Unavailable
 from hub.store.errors import translated
-from hub.store.migrations import head_revision
+from hub.store.migrations.revisions import head_revision
 
 if TYPE_CHECKING:  # generic in the stubs only
     from asyncpg.pool import PoolConnectionProxy

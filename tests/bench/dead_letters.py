@@ -17,7 +17,7 @@ from typing import Any
 from hub.core.selection import read_selection
 from hub.dev.postgresql import PrivatePostgreSQL
 from hub.store.dead_letters import group_dead, list_dead
-from hub.store.migrations import upgrade
+from hub.store.migrations.runner import upgrade
 from hub.store.pool import Pool, open_pool
 from hub.telemetry.log import configure
 from tests.replay_stage import RECIPIENTS, Stage

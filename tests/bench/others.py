@@ -29,7 +29,7 @@ from hub.dev.postgresql import PrivatePostgreSQL
 from hub.dev.rabbitmq import PrivateRabbitMQ
 from hub.dev.servers import run_directory
 from hub.store.ledger import PostgresLedger
-from hub.store.migrations import upgrade
+from hub.store.migrations.runner import upgrade
 from hub.store.pool import open_pool
 from schemas.envelope import ENVELOPE_TYP, DocumentFacts, Signer, new_envelope, read_envelope
 from schemas.identifiers import AgencyCode

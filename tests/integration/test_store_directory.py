@@ -199,7 +199,7 @@ async def test_certificate_is_parsed_once(store, monkeypatch):
 
 
 async def test_snapshot_goes_stale_while_the_database_is_away_and_recovers(own_postgresql):
-    from hub.store.migrations import upgrade
+    from hub.store.migrations.runner import upgrade
 
     await upgrade(own_postgresql.url)
     async with open_pool(own_postgresql.url, acquire_timeout_s=1) as pool:

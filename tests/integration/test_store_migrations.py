@@ -7,10 +7,12 @@ import asyncpg
 import pytest
 
 from hub.core.trouble import Trouble, Unavailable
-from hub.store.migrations import head_revision, runner, status, upgrade
+from hub.store.migrations import runner
+from hub.store.migrations.revisions import head_revision
+from hub.store.migrations.runner import status, upgrade
 from tests.services import run_sql, with_path
 
-REVISIONS = tuple(sorted(file.stem.removeprefix("v") for file in runner._VERSIONS.glob("v*.sql")))
+REVISIONS = tuple(script.revision for script in reversed(list(runner._scripts().walk_revisions())))
 HEAD = REVISIONS[-1]
 
 
@@ -72,9 +74,9 @@ async def test_owner_who_is_no_superuser_can_migrate_and_the_hub_can_use_the_sam
 
 async def test_migration_that_fails_leaves_nothing(empty_urls, monkeypatch, tmp_path):
     (tmp_path / f"v{HEAD}.sql").write_text("CREATE TABLE half (x int); SELECT 1 / 0;")
-    right = runner._file
+    right = runner.file_of
     monkeypatch.setattr(
-        runner, "_file", lambda revision: tmp_path / f"v{HEAD}.sql" if revision == HEAD else right(revision)
+        runner, "file_of", lambda revision: tmp_path / f"v{HEAD}.sql" if revision == HEAD else right(revision)
     )
     with pytest.raises(Trouble):
         await upgrade(empty_urls[0])

@@ -11,7 +11,7 @@ from hub.core.trouble import Unavailable, Unstorable
 from hub.dev.postgresql import PrivatePostgreSQL
 from hub.store.deliveries import PostgresDeliveries
 from hub.store.ledger import PostgresLedger
-from hub.store.migrations import upgrade
+from hub.store.migrations.runner import upgrade
 from hub.store.pool import open_pool, ready
 from schemas.refusal import Problem
 from tests import builders as a

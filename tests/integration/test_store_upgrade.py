@@ -11,7 +11,7 @@ from hub.store.audit import audit
 from hub.store.dead_letters import group_dead, list_dead
 from hub.store.deliveries import PostgresDeliveries
 from hub.store.ledger import PostgresLedger
-from hub.store.migrations import runner
+from hub.store.migrations.revisions import VERSIONS
 from hub.store.pool import open_pool
 from tests import builders as a
 from tests.builders import NOW, POLICY
@@ -46,7 +46,7 @@ async def used_url(postgresql, database_template):
 async def test_what_was_dead_before_is_a_dead_letter(used_url):
     connection = await asyncpg.connect(used_url)
     try:
-        await connection.execute((runner._VERSIONS / "v0004_replay.sql").read_text())
+        await connection.execute((VERSIONS / "v0004_replay.sql").read_text())
     finally:
         await connection.close()
     async with open_pool(used_url) as pool:

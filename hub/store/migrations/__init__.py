@@ -4,7 +4,3 @@ Each revision is a file of plain SQL in `versions/`, with a small module of the 
 the order. All that is missing is applied in one transaction, under an advisory lock: replicas that start together do
 not migrate at once. The digest of each applied file is kept, so a file that was changed afterwards is noticed.
 """
-
-from hub.store.migrations.runner import SchemaStatus, head_revision, status, upgrade
-
-__all__ = ["SchemaStatus", "head_revision", "status", "upgrade"]

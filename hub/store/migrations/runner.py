@@ -1,11 +1,8 @@
 """Applies the revisions with Alembic over asyncpg."""
 
 import functools
-import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
@@ -18,9 +15,8 @@ from sqlalchemy.pool import NullPool
 
 from hub.core.trouble import Trouble, Unavailable
 from hub.store.errors import translated
+from hub.store.migrations.revisions import VERSIONS, SchemaStatus, file_of, known_revisions, sha256_of
 
-_HERE: Final = Path(__file__).parent
-_VERSIONS: Final = _HERE / "versions"
 _TIMEOUT_S: Final = 10.0
 _LOCK: Final = 0x74727563  # "truc", one lock for all replicas
 
@@ -35,33 +31,6 @@ CREATE TABLE IF NOT EXISTS applied_revisions (
 _HAS_DIGESTS: Final = "SELECT to_regclass('applied_revisions') IS NOT NULL"
 _DIGESTS: Final = "SELECT revision, sha256 FROM applied_revisions ORDER BY applied_at, revision"
 _ADD_DIGEST: Final = "INSERT INTO applied_revisions (revision, sha256) VALUES (:revision, :sha256)"
-
-
-@dataclass(frozen=True, slots=True)
-class SchemaStatus:
-    """Where a database stands.
-
-    Attributes:
-        applied: Revisions that are applied, oldest first.
-        pending: Revisions that are missing, oldest first.
-        changed: Applied revisions whose file is another one today.
-        unknown: Applied revisions that this version of the hub does not know.
-    """
-
-    applied: tuple[str, ...]
-    pending: tuple[str, ...]
-    changed: tuple[str, ...]
-    unknown: tuple[str, ...]
-
-    @property
-    def is_current(self) -> bool:
-        """Whether the tables are exactly those of this version."""
-        return not (self.pending or self.changed or self.unknown)
-
-
-def head_revision() -> str:
-    """Name the revision that this version of the hub needs."""
-    return _revisions()[-1]
 
 
 async def upgrade(owner_url: str) -> list[str]:
@@ -92,7 +61,7 @@ def run_file(revision: str, connection: Connection) -> None:
     driver = connection.connection.dbapi_connection
     assert driver is not None
     # Only the driver itself takes several statements at once.
-    driver.run_async(lambda raw: raw.execute(_file(revision).read_text()))
+    driver.run_async(lambda raw: raw.execute(file_of(revision).read_text()))
 
 
 @asynccontextmanager
@@ -130,12 +99,12 @@ def _upgrade(connection: Connection) -> list[str]:
     # Handed down, because Alembic's own `op` is one for the whole process: two upgrades at once would swap connections.
     context.run_migrations(connection=connection)
     for revision in before.pending:
-        connection.execute(text(_ADD_DIGEST), {"revision": revision, "sha256": _sha256(revision)})
+        connection.execute(text(_ADD_DIGEST), {"revision": revision, "sha256": sha256_of(revision)})
     return list(before.pending)
 
 
 def _status(connection: Connection) -> SchemaStatus:
-    known = _revisions()
+    known = known_revisions()
     rows: Sequence[Any] = ()
     if connection.execute(text(_HAS_DIGESTS)).scalar():
         rows = connection.execute(text(_DIGESTS)).all()
@@ -143,24 +112,13 @@ def _status(connection: Connection) -> SchemaStatus:
     return SchemaStatus(
         applied=tuple(applied),
         pending=tuple(revision for revision in known if revision not in applied),
-        changed=tuple(revision for revision in known if revision in applied and applied[revision] != _sha256(revision)),
+        changed=tuple(
+            revision for revision in known if revision in applied and applied[revision] != sha256_of(revision)
+        ),
         unknown=tuple(revision for revision in applied if revision not in known),
     )
 
 
 @functools.cache
 def _scripts() -> ScriptDirectory:
-    return ScriptDirectory(_HERE, version_locations=[_VERSIONS])
-
-
-@functools.cache
-def _revisions() -> tuple[str, ...]:
-    return tuple(script.revision for script in reversed(list(_scripts().walk_revisions())))
-
-
-def _file(revision: str) -> Path:
-    return _VERSIONS / f"v{revision}.sql"
-
-
-def _sha256(revision: str) -> str:
-    return hashlib.sha256(_file(revision).read_bytes()).hexdigest()
+    return ScriptDirectory(VERSIONS.parent, version_locations=[VERSIONS])
