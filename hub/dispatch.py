@@ -109,4 +109,4 @@ def _posting(due: Due, directory: Directory) -> Posting:
     """Address a delivery by today's directory; one that has left it goes where its queue cannot be, and is reported."""
     recipient = due.delivery.recipient
     tier = directory.tier_of(recipient) or PLATFORM_TIER
-    return Posting(tier_exchange(tier), recipient, due.token, due.delivery)
+    return Posting(tier_exchange(tier), recipient, due.token, due.delivery, apart=due.breaker is not None)

@@ -17,6 +17,8 @@ SUBMIT: Final = "truc.submit"
 INTAKE: Final = "truc.intake"
 RECEIPTS: Final = "truc.receipts"
 DEAD: Final = "truc.dead"
+CANARY: Final = "truc.canary"
+"""Queue and routing key of what the hub publishes to learn whether the broker stores and confirms."""
 
 AGENCY_QUEUE_PREFIX: Final = "truc.agency."
 

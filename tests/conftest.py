@@ -100,17 +100,28 @@ async def database_url(postgresql: str, database_template: str) -> AsyncIterator
     await run_sql(postgresql, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.fixture
-def own_rabbitmq(private_directory: Path) -> Iterator[PrivateRabbitMQ]:
-    """A broker that the test may kill, fill and restart. Takes about seven seconds to start."""
+@pytest.fixture(scope="session")
+def mortal_rabbitmq(private_directory: Path) -> Iterator[PrivateRabbitMQ]:
+    """Takes about seven seconds to start, so one is enough; it is started by those who need it."""
     if dev_rabbitmq.find_binaries() is None:
         unavailable(f"a broker to be killed needs the package {dev_rabbitmq.PACKAGE}")
     server = PrivateRabbitMQ(private_directory / f"own-rabbitmq-{secrets.token_hex(4)}")
     try:
-        server.start()
         yield server
     finally:
         server.remove()
+
+
+@pytest.fixture
+def own_rabbitmq(mortal_rabbitmq: PrivateRabbitMQ) -> Iterator[PrivateRabbitMQ]:
+    """A broker that the test may kill, fill and restart; empty, whatever the test before has done to it."""
+    mortal_rabbitmq.start()
+    yield mortal_rabbitmq
+    mortal_rabbitmq.start()
+    broker = Broker(mortal_rabbitmq.amqp_url, mortal_rabbitmq.management_url)
+    if broker.has_alarm():
+        mortal_rabbitmq.ctl("set_vm_memory_high_watermark", "0.6")
+    broker.make_empty()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import socket
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,23 @@ class Broker:
             self.manage("DELETE", f"/vhosts/{vhost}")
             for made in self._users() - users:  # users belong to the whole broker
                 self.manage("DELETE", f"/users/{quote(made, safe='')}")
+
+    def has_alarm(self) -> bool:
+        """Tell whether a memory or disk alarm is on."""
+        try:
+            self.manage("GET", "/health/checks/local-alarms")
+        except urllib.error.HTTPError:
+            return True
+        return False
+
+    def make_empty(self) -> None:
+        """Bring a whole broker back to how it was born."""
+        vhost, user = quote(self.vhost, safe=""), urlsplit(self.management_url).username
+        self.manage("DELETE", f"/vhosts/{vhost}")
+        self.manage("PUT", f"/vhosts/{vhost}")
+        self.manage("PUT", f"/permissions/{vhost}/{user}", {"configure": ".*", "write": ".*", "read": ".*"})
+        for made in self._users() - {user}:
+            self.manage("DELETE", f"/users/{quote(made, safe='')}")
 
     def _users(self) -> set[str]:
         return {item["name"] for item in self.manage("GET", "/users")}

@@ -28,7 +28,7 @@ from hub.core.delivery import Posting
 from hub.core.settlement import Handover
 from schemas.amqp_frames import publish_frames
 
-Outcome = Handover | Literal["channel-closed", "not-sent", "timed-out"]
+Outcome = Handover | Literal["channel-closed", "not-sent", "timed-out", "withheld"]
 """What became of one publish on one channel, before anybody asked whose fault it was."""
 
 _MAX_WRITE_BYTES: Final = 256 * 1024
@@ -82,6 +82,8 @@ class Channel(aiormq.channel.Channel):
         super().__init__(*arguments, **options)
         self._in_flight: dict[int, tuple[_Flight, int, str]] = {}  # by number, ascending
         self._numbers: dict[str, int] = {}  # by message id
+        self.confirmed_at = 0.0
+        """When the broker last confirmed anything, by the clock of the event loop."""
         self._arrivals: dict[str, Callable[[DeliveredMessage], None]] = {}  # by consumer tag
 
     async def publish_all(self, postings: Sequence[Posting], user: str | None, deadline: float) -> list[Outcome]:
@@ -115,6 +117,15 @@ class Channel(aiormq.channel.Channel):
             flight.landed.cancel()
         unsent: Outcome = "timed-out" if ending == "timed-out" else "not-sent"
         return [outcome or (ending if index < flight.sent else unsent) for index, outcome in enumerate(flight.outcomes)]
+
+    def give_up(self) -> bool:
+        """Wait no longer for what the broker has been sent and has not spoken about; tells whether there was any."""
+        given_up = list(self._in_flight.values())
+        self._in_flight.clear()
+        self._numbers.clear()
+        for flight, index, _ in given_up:
+            flight.land(index, "withheld")
+        return bool(given_up)
 
     async def consume(self, queue: str, arrive: Callable[[DeliveredMessage], None]) -> None:
         """Have everything that arrives from a queue set down at once, in order; the queue's name is the consumer's."""
@@ -181,6 +192,7 @@ class Channel(aiormq.channel.Channel):
         return "channel-closed" if isinstance(reason, ChannelClosed) else "unsure"
 
     async def _on_confirm_frame(self, frame: ConfirmationFrameType) -> None:
+        self.confirmed_at = self.loop.time()
         outcome: Outcome = "routed" if isinstance(frame, Basic.Ack) else "not-taken"
         number = frame.delivery_tag or 0
         numbers = (

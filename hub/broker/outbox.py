@@ -6,34 +6,57 @@
 | returns it: no queue is bound to the key  | `unroutable`     |
 | confirms negatively: queue full or down   | `not-taken`      |
 | says nothing in time; the connection ends | `unsure`         |
-| confirms others, but not this one in time | `not-taken`      |
+| confirms others, but not this one         | `not-taken`      |
 | closes the channel because of it          | `broker-refused` |
 
 A channel that the broker closes (exchange deleted, wrong user, too large) takes everything in flight with it, and the
 broker does not say which message was at fault. All of these are published again, singly, so that only the guilty one
 is held; the innocent may arrive twice, under the same delivery id.
 
-A queue that has lost its leader withholds its confirm while the others give theirs. That is the queue's trouble and not
-the broker's: the delivery waits longer each time, so that one such queue does not stop all the others again and again.
+A queue that has lost its leader withholds its confirm while the others give theirs, and may stop its whole channel.
+That is the queue's trouble and not the broker's, and must not delay the mail of others: after a second without any
+confirm the canary is published, into a quorum queue of its own. When it is confirmed, the broker has stored all that
+it could, and what was sent before is waited for no longer. From then on not all is well with that recipient, and its
+mail has a channel apart.
 """
 
 import asyncio
+import math
 import zlib
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Final
+from uuid import UUID
 
 from hub.broker.channel import Channel, Outcome
 from hub.broker.connection import Connection
-from hub.broker.errors import translated
-from hub.core.delivery import Posting
+from hub.core.delivery import Delivery, Posting
 from hub.core.settlement import Handover
 from hub.core.trouble import Unavailable
-from schemas.addresses import tier_exchange
+from schemas.addresses import CANARY, tier_exchange
 from schemas.checks.directory import PLATFORM_TIER
+from schemas.identifiers import HUB, AgencyCode, DeliveryId, DocumentId
 
-_ANSWER_TIMEOUT_S: Final = 2.0
-_NOBODY: Final = "nobody"
-"""A routing key that is no agency's code, so that no queue is bound to it."""
+_QUIET_S: Final = 1.0
+_CANARY_TIMEOUT_S: Final = 2.0
+_MAX_LEFT: Final = 16
+"""Channels that may be left on one connection; the broker allows it 64."""
+_CANARY: Final = Posting(
+    tier_exchange(PLATFORM_TIER),
+    CANARY,
+    b"",
+    Delivery(
+        delivery_id=DeliveryId(UUID(int=0)),
+        object_id=DocumentId("0" * 64),
+        typ="truc.canary",
+        sender=HUB,
+        recipient=AgencyCode(CANARY),
+        state="pending",
+        attempts=0,
+        expires_at=datetime.max.replace(tzinfo=UTC),
+    ),
+)
+"""A delivery of nothing to nobody."""
 
 
 class Outbox:
@@ -50,10 +73,12 @@ class Outbox:
         self._user = connection.user
         self._confirm_timeout_s = confirm_timeout_s
         self._lanes = [_Lane(connection) for _ in range(channels)]
+        self._apart = _Lane(connection)
         self._single_file = _Lane(connection)
-        self._questions = _Lane(connection, confirms=False)
+        self._canary = _Lane(connection)
         self._one_at_a_time = asyncio.Lock()
         self._suspect = False
+        self._left = 0
 
     async def ready(self) -> None:
         """Return when the broker can be published to.
@@ -65,28 +90,24 @@ class Outbox:
         if self._suspect:
             self._connection.drop()
             self._suspect = False
-        for lane in (*self._lanes, self._single_file):
+        for lane in (*self._lanes, self._apart, self._single_file, self._canary):
             await lane.channel()
 
     async def answers(self) -> None:
-        """Return when the broker reads and answers what it is sent; dearer than `ready`, and for people who ask.
+        """Return when the broker has stored and confirmed the canary; dearer than `ready`, and for people who ask.
 
-        An alarm is told to those who publish, and only then: a hub that has nothing to do would not know of it. So a
-        message goes out that no queue takes, and after it a question that is answered when both were read.
+        An alarm is told to those who publish, and only then: a hub that has nothing to do would not know of it.
 
         Raises:
-            Unavailable: As `ready`, when there is no answer within 2 seconds, and when the exchanges are missing.
+            Unavailable: As `ready`, and when the canary is not confirmed within two seconds, or has no queue.
         """
         await self.ready()
-        try:
-            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                with translated():
-                    channel = await self._questions.channel()
-                    await channel.basic_publish(b"", exchange=tier_exchange(PLATFORM_TIER), routing_key=_NOBODY)
-                    await channel.basic_qos()
-        except TimeoutError:
-            await self._raise_alarm()
-            raise Unavailable("broker", f"no answer within {_ANSWER_TIMEOUT_S:.0f} s") from None
+        outcome = await self._let_canary_go()
+        await self._raise_alarm()
+        if outcome in ("unroutable", "channel-closed"):
+            raise Unavailable("broker", f"no queue {CANARY}: run `truc broker apply`")
+        if outcome != "routed":
+            raise Unavailable("broker", f"confirms nothing within {_CANARY_TIMEOUT_S:.0f} s")
 
     async def publish(self, postings: Sequence[Posting]) -> list[Handover]:
         """Publish all and wait for every confirm, at most `confirm_timeout_s` altogether.
@@ -95,7 +116,12 @@ class Outbox:
             One outcome for each, in order. Nothing but a cancellation is raised.
         """
         deadline = asyncio.get_running_loop().time() + self._confirm_timeout_s
-        outcomes = await self._publish(postings, deadline)
+        publishing = asyncio.create_task(self._publish(postings, deadline))
+        try:
+            await self._watch(publishing, deadline)
+        finally:
+            publishing.cancel()
+        outcomes = publishing.result()
         if "timed-out" in outcomes:
             await self._distrust_connection()
         settled = [
@@ -105,15 +131,35 @@ class Outbox:
         broker_answers = "routed" in settled
         return [handover_of(outcome, broker_answers=broker_answers) for outcome in settled]
 
+    async def _watch(self, publishing: asyncio.Task[list[Outcome]], deadline: float) -> None:
+        """Return when all is published; see to it that no queue holds up the others until the deadline."""
+        lanes = (*self._lanes, self._apart)
+        began = asyncio.get_running_loop().time()
+        while not (await asyncio.wait({publishing}, timeout=_QUIET_S))[0]:
+            confirmed_at = max(began, *(lane.confirmed_at for lane in lanes))
+            is_quiet = asyncio.get_running_loop().time() - confirmed_at >= _QUIET_S
+            if is_quiet and await self._let_canary_go(deadline) == "routed":
+                self._left += sum(lane.give_up() for lane in lanes)
+        if self._left > _MAX_LEFT:
+            self._connection.drop()
+            self._left = 0
+
+    async def _let_canary_go(self, deadline: float = math.inf) -> Outcome:
+        at_most = asyncio.get_running_loop().time() + _CANARY_TIMEOUT_S
+        (outcome,) = await self._canary.publish([_CANARY], self._user, min(deadline, at_most))
+        return outcome
+
     async def _publish(self, postings: Sequence[Posting], deadline: float) -> list[Outcome]:
-        """Publish the mail of each recipient in order, by the lane that its code falls to."""
-        by_lane: list[list[int]] = [[] for _ in self._lanes]
+        """Publish the mail of each recipient in order, by the lane that its code falls to, or apart."""
+        lanes = (*self._lanes, self._apart)
+        by_lane: list[list[int]] = [[] for _ in lanes]
         for index, posting in enumerate(postings):
-            by_lane[zlib.crc32(posting.routing_key.encode()) % len(self._lanes)].append(index)
+            number = -1 if posting.apart else zlib.crc32(posting.routing_key.encode()) % len(self._lanes)
+            by_lane[number].append(index)
         said = await asyncio.gather(
             *(
                 lane.publish([postings[index] for index in indices], self._user, deadline)
-                for lane, indices in zip(self._lanes, by_lane, strict=True)
+                for lane, indices in zip(lanes, by_lane, strict=True)
                 if indices
             )
         )
@@ -154,6 +200,8 @@ def handover_of(outcome: Outcome, *, broker_answers: bool) -> Handover:
             return "broker-refused"
         case "timed-out":
             return "not-taken" if broker_answers else "unsure"
+        case "withheld":
+            return "not-taken"
         case "not-sent":
             return "unsure"
         case _:
@@ -163,17 +211,32 @@ def handover_of(outcome: Outcome, *, broker_answers: bool) -> Handover:
 class _Lane:
     """One channel, opened again after it was closed."""
 
-    def __init__(self, connection: Connection, *, confirms: bool = True) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._confirms = confirms
         self._channel: Channel | None = None
         self._opening = asyncio.Lock()
+
+    @property
+    def confirmed_at(self) -> float:
+        """When the broker last confirmed anything here, by the clock of the event loop."""
+        return self._channel.confirmed_at if self._channel else 0.0
 
     async def channel(self) -> Channel:
         async with self._opening:
             if self._channel is None or not self._connection.carries(self._channel):
-                self._channel = await self._connection.channel(confirms=self._confirms)
+                self._channel = await self._connection.channel(confirms=True)
             return self._channel
+
+    def give_up(self) -> bool:
+        """Wait no longer for what is unconfirmed, and leave the channel, which a queue may have stopped, as it is.
+
+        Returns:
+            Whether a channel was left. To close it would take an answer from it.
+        """
+        if self._channel is None or not self._channel.give_up():
+            return False
+        self._channel = None
+        return True
 
     async def publish(self, postings: Sequence[Posting], user: str | None, deadline: float) -> list[Outcome]:
         try:

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 from schemas.addresses import (
     AGENCY_QUEUE_PREFIX,
+    CANARY,
     DEAD,
     INTAKE,
     RECEIPTS,
@@ -200,6 +201,7 @@ def desired(directory: Directory, bounds: Bounds | None = None) -> Topology:
             Queue(DEAD, {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000_000}),
             _shared_queue(INTAKE, INTAKE_LETTERS, bounds),
             _shared_queue(RECEIPTS, RECEIPTS_LETTERS, bounds),
+            Queue(CANARY, {"x-queue-type": "quorum", "x-overflow": "drop-head", "x-max-length": 1}),
             *(Queue(agency_queue(code), {"x-queue-type": "quorum", "x-delivery-limit": 100}) for code in endpoints),
         ),
         bindings=(
@@ -207,6 +209,7 @@ def desired(directory: Directory, bounds: Bounds | None = None) -> Topology:
             Binding(SUBMIT, "document.#", INTAKE),
             Binding(SUBMIT, "receipt.#", RECEIPTS),
             Binding(SUBMIT, "status.#", RECEIPTS),
+            Binding(tier_exchange(PLATFORM_TIER), CANARY, CANARY),
             *(
                 Binding(tier_exchange(directory.tier_of(code) or PLATFORM_TIER), code, agency_queue(ways[code]))
                 for code in sorted(ways)

@@ -85,12 +85,14 @@ class Posting:
         routing_key: The recipient's code.
         body: The signed bytes, as received.
         delivery: What it is.
+        apart: Whether not all is well with the recipient, so that its mail goes where it can not stand before others'.
     """
 
     exchange: str
     routing_key: str
     body: bytes
     delivery: Delivery
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)

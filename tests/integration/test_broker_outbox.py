@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from hub.broker.connection import Connection
 from hub.broker.outbox import Outbox
 from hub.broker.topology import Binding, Bounds, Exchange, Queue, Topology, desired
 from hub.core.trouble import Unavailable
-from schemas.addresses import DEAD, TIERS, agency_queue, tier_exchange
+from schemas.addresses import CANARY, DEAD, TIERS, agency_queue, tier_exchange
 from schemas.identifiers import AgencyCode
 from tests.contract.outbox_contract import EXCHANGE, HERE, NOWHERE, THERE, OutboxContract, posting
 from tests.faults.proxy import Proxy
@@ -26,13 +27,15 @@ from tests.integration.broker_fixtures import (
 from tests.services import Broker
 
 GONE = tier_exchange("commune") + ".gone"
+CANARY_QUEUE = next(queue for queue in desired(SMALL).queues if queue.name == CANARY)
+CANARY_BINDING = next(binding for binding in desired(SMALL).bindings if binding.queue == CANARY)
 
 
 def queues_of(*codes: AgencyCode) -> Topology:
     return Topology(
         exchanges=(Exchange(DEAD, "topic"), *(Exchange(tier_exchange(tier), "direct") for tier in TIERS)),
-        queues=tuple(Queue(agency_queue(code), {"x-queue-type": "quorum"}) for code in codes),
-        bindings=tuple(Binding(EXCHANGE, code, agency_queue(code)) for code in codes),
+        queues=(CANARY_QUEUE, *(Queue(agency_queue(code), {"x-queue-type": "quorum"}) for code in codes)),
+        bindings=(CANARY_BINDING, *(Binding(EXCHANGE, code, agency_queue(code)) for code in codes)),
     )
 
 
@@ -204,9 +207,28 @@ async def test_without_a_broker_nothing_is_ready_and_everything_unsure(outbox, h
     assert await outbox.publish([posting(HERE), posting(THERE)]) == ["unsure", "unsure"]
 
 
-async def test_a_broker_without_the_exchanges_does_not_answer_for_delivering(hub):
-    with pytest.raises(Unavailable, match=r"no exchange 'truc\.tier\.associate'"):
+async def test_a_broker_that_nobody_has_prepared_is_told_what_it_lacks(hub):
+    with pytest.raises(Unavailable, match=r"no queue truc\.canary: run `truc broker apply`"):
         await Outbox(hub).answers()
+
+
+async def test_a_queue_that_confirms_nothing_delays_nobody_until_the_timeout(own_rabbitmq):
+    """Its process hangs, as that of a queue does whose leader is lost."""
+    vhost = Broker(own_rabbitmq.amqp_url, own_rabbitmq.management_url)
+    await provide(vhost, queues_of(HERE, THERE))
+    hanging = f"'%2F_{agency_queue(HERE)}'"
+    async with connection(vhost.amqp_url) as hub, asyncio.timeout(60):
+        outbox = Outbox(hub, confirm_timeout_s=600)
+        own_rabbitmq.ctl("eval", f"sys:suspend({hanging}).")
+        first = await outbox.publish([posting(code) for code in (HERE, THERE) * 50])
+        later = await outbox.publish([replace(posting(HERE), apart=True), posting(THERE)])
+        own_rabbitmq.ctl("eval", f"sys:resume({hanging}).")
+        after = await outbox.publish([posting(HERE), posting(THERE)])
+
+    assert first[::2] == ["not-taken"] * 50
+    assert set(first[1::2]) <= {"routed", "not-taken"}  # that channel may have been stopped as well
+    assert later == ["not-taken", "routed"]
+    assert after == ["routed", "routed"]
 
 
 async def test_a_memory_alarm_is_named_and_waited_out(own_rabbitmq):

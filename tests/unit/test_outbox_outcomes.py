@@ -266,6 +266,18 @@ async def test_what_the_broker_is_silent_about_has_timed_out_and_nothing_else(br
     assert await publishing == ["routed", "unroutable", "timed-out", "not-taken"]
 
 
+async def test_what_is_given_up_was_withheld_and_a_later_confirm_changes_nothing(broker: ScriptedBroker) -> None:
+    publishing = asyncio.create_task(publish_all(broker, [posting(1), posting(2)]))
+    await broker.until_published(2)
+    await broker.answer(Basic.Ack(1))
+    while not broker.channel.confirmed_at:  # noqa: ASYNC110 - ends with the reader's next turn
+        await asyncio.sleep(0)
+    assert broker.channel.give_up()
+    assert await publishing == ["routed", "withheld"]
+    await broker.answer(Basic.Ack(2))
+    assert not broker.channel.give_up()
+
+
 async def test_what_amqp_cannot_carry_is_refused_alone(broker: ScriptedBroker) -> None:
     too_long = posting(recipient=AgencyCode("H" * 300))
     publishing = asyncio.create_task(publish_all(broker, [posting(1), too_long, posting(2)]))
@@ -324,6 +336,7 @@ async def _answer(broker: ScriptedBroker, frame: Any, wanted: dict[int, Outcome]
     [
         ("timed-out", True, "not-taken"),
         ("timed-out", False, "unsure"),
+        ("withheld", False, "not-taken"),
         ("not-sent", True, "unsure"),
         ("channel-closed", True, "broker-refused"),
         ("routed", True, "routed"),
