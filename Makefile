@@ -6,6 +6,10 @@ BOOTSTRAP := sh hub/dev/bootstrap.sh
 ENVIRONMENT := .venv/.complete
 ARGS ?=
 
+# Where Python may not keep what it has compiled, as in many containers, each process of hub and tests compiles all that
+# it imports again, which takes longer than everything else it does to start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup demo bench bench-quick bench-core bench-latency bench-growth bench-backlog bench-loops bench-dead
 .PHONY: bench-parts bench-folder test test-replay run check format clean
 .DEFAULT_GOAL := help
