@@ -111,7 +111,7 @@ def hub_process(
     (port,) = free_ports(1)
     environment = {**os.environ, **installation.environment, "TRUC_HTTP_PORT": str(port), "TRUC_LOG_FORMAT": "json"}
     environment |= {"TRUC_LOG_LEVEL": log_level, "PYTHONPATH": str(ROOT)}
-    hub = Process(f"hub-{loops[0]}", folder, grace_s=30)
+    hub = Process(f"hub-{loops[0]}-{port}", folder, grace_s=30)
     hub.start([sys.executable, "-m", "hub", "run", *loops], environment)
     try:
         hub.wait_until(lambda: _is_ready(port), timeout_s=60)
