@@ -565,13 +565,9 @@ class AgencyClient:
         await asyncio.gather(*(self._send_receipt(receipt, self._publish_timeout_s) for receipt in receipts))
 
     async def acknowledge(self, letter: Letter) -> None:
-        """Mark a letter as handed over and acknowledge its message.
-
-        Raises:
-            Unusable: When the guard cannot be used.
-        """
+        """Mark a letter as handed over and acknowledge its message; it may be read twice when the process dies at once."""
         if letter.delivery_id in self._in_hand:
-            await self._guard.settle({letter.delivery_id: HandedOver(None)}, self._clock())
+            self._guard.settle_letter(letter.delivery_id, self._clock())
             self._acknowledge(letter.delivery_id)
 
     async def give_back(self, letter: Letter) -> None:

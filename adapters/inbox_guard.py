@@ -21,7 +21,8 @@ a moment that two separate stores never share. The application closes it by keep
 changes, in the same transaction or under the same file name as its effect; then handing over twice changes nothing. One
 that cannot do so looks at `interrupted`, which is false for every delivery that was certainly not handed over before.
 
-Every change is on disk before the call returns, and the file belongs to one process (`adapters.sqlite_file`).
+Every change is on disk before the call returns, but for letters, which may be read twice: their marks follow together.
+The file belongs to one process (`adapters.sqlite_file`).
 """
 
 import sqlite3
@@ -126,6 +127,11 @@ class InboxGuard:
         moment = int(now.timestamp())
         rows = [(str(delivery_id), handed_over.receipt, moment) for delivery_id, handed_over in done.items()]
         await self._change(_SETTLE, rows)
+
+    def settle_letter(self, delivery_id: DeliveryId, now: datetime) -> None:
+        """Mark a letter as read, within a second: whoever dies before that reads it twice if it comes again."""
+        row = (str(delivery_id), None, int(now.timestamp()))
+        self._file.do_later(lambda connection: connection.execute(_SETTLE, row))
 
     async def release(self, delivery_ids: Sequence[DeliveryId]) -> None:
         """Forget that deliveries were begun or handed over: the next arrival is handed over like a new one."""

@@ -3,6 +3,8 @@
 Every change is durable before the call returns (WAL, synchronous=FULL); changes that wait together share one commit,
 in the order in which they came. Reading passes through the same thread, so that nobody ever sees what is not yet on
 disk. The file belongs to one process: a second one is refused, since two cannot know what the other has in hand.
+
+What nobody waits for goes along with the next change, or follows within a second.
 """
 
 import asyncio
@@ -21,6 +23,8 @@ from adapters.errors import Unusable
 T = TypeVar("T")
 
 _MAX_SHARED_COMMIT: Final = 256
+_MAX_LATER: Final = 64
+_LATER_S: Final = 1.0
 _BUSY_TIMEOUT_S: Final = 2.0
 
 
@@ -47,6 +51,7 @@ class SqliteFile:
         self._place = str(file)
         self._code = code
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._later: list[_Job] = []
         try:
             self._connection = _open(self._place, schema, version)
         except sqlite3.Error as error:
@@ -67,15 +72,30 @@ class SqliteFile:
         if not self._thread.is_alive():
             raise Unusable("it is closed", "đã đóng", place=self._place, code=self._code)
         job = _Job(work, Future())
+        self._start_later()
         self._jobs.put(job)
         result: T = await asyncio.wrap_future(job.done)
         return result
 
+    def do_later(self, work: Callable[[sqlite3.Connection], object]) -> None:
+        """Do some work within a second, and before anything that is asked for after it; nobody hears how it went."""
+        self._later.append(_Job(work, Future()))
+        if len(self._later) >= _MAX_LATER:
+            self._start_later()
+        elif len(self._later) == 1:
+            asyncio.get_running_loop().call_later(_LATER_S, self._start_later)
+
     def close(self) -> None:
         """Finish what is waiting and close the file; a second call changes nothing."""
         if self._thread.is_alive():
+            self._start_later()
             self._jobs.put(None)
             self._thread.join()
+
+    def _start_later(self) -> None:
+        for job in self._later:
+            self._jobs.put(job)
+        self._later.clear()
 
     def _run(self) -> None:
         with contextlib.closing(self._connection):

@@ -1,5 +1,6 @@
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,6 +52,28 @@ async def test_what_asks_for_no_receipt_is_handed_over_once_all_the_same(guard_f
         await guard.settle({delivery_id: HandedOver(None)}, NOW)
 
         assert await guard.begin(delivery_id, NOW) == HandedOver(None)
+
+
+async def test_letters_that_were_read_are_known_at_once_and_after_the_end(guard_file):
+    first, second = new_id(), new_id()
+    with InboxGuard(guard_file) as guard:
+        guard.settle_letter(first, NOW)
+        assert await guard.begin_all([first, second], NOW, only_find=[first, second]) == [HandedOver(None), "fresh"]
+        guard.settle_letter(second, NOW)
+    with InboxGuard(guard_file) as guard:
+        assert await guard.find(first) == await guard.find(second) == HandedOver(None)
+
+
+async def test_letters_that_were_read_are_written_down_though_nothing_follows(guard_file, monkeypatch):
+    monkeypatch.setattr("adapters.sqlite_file._LATER_S", 0.01)
+    many = [new_id() for _ in range(100)]
+    with InboxGuard(guard_file) as guard:
+        for delivery_id in many:
+            guard.settle_letter(delivery_id, NOW)
+        await asyncio.sleep(0.2)
+        shutil.copytree(guard_file.parent, guard_file.parent / "as it would be after a crash")
+    with InboxGuard(guard_file.parent / "as it would be after a crash" / guard_file.name) as found:
+        assert [await found.find(delivery_id) for delivery_id in many] == [HandedOver(None)] * 100
 
 
 async def test_looking_changes_nothing(guard_file):
