@@ -113,7 +113,7 @@ def some_postgresql(directory: Path) -> Iterator[str]:
     if url := os.environ.get("TRUC_DATABASE_URL"):
         yield url
     elif postgresql.find_binaries():
-        server = PrivatePostgreSQL(directory)
+        server = PrivatePostgreSQL(directory, survives=False)  # a test that kills one has its own
         try:
             server.start()
             yield server.url

@@ -13,7 +13,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from hub.dev.processes import DevError, Process, end_leftovers, free_ports
 
@@ -32,6 +32,7 @@ _SETTINGS = {
     "timezone": "UTC",
     "lc_messages": "C",
 }
+_FORGETFUL: Final = {"fsync": "off", "full_page_writes": "off"}
 
 
 def find_binaries() -> Path | None:
@@ -54,9 +55,12 @@ class PrivatePostgreSQL:
 
     Args:
         directory: Where data, log and password live; made when missing.
+        survives: Whether what was committed outlives a crash of the machine, and not only of the server; databases are
+            made and dropped more quickly without.
     """
 
-    def __init__(self, directory: Path = Path(".truc/postgresql")) -> None:
+    def __init__(self, directory: Path = Path(".truc/postgresql"), *, survives: bool = True) -> None:
+        self._settings = _SETTINGS if survives else _SETTINGS | _FORGETFUL
         self._link = directory.absolute()
         self._port = free_ports(1)[0]
         self._process: Process | None = None
@@ -97,7 +101,7 @@ class PrivatePostgreSQL:
             self._initialise(binaries, account)
         self._process = Process("postgresql", self._directory, stop_signal=signal.SIGINT, account=account)
         argv = [str(binaries / "postgres"), "-D", str(self._data), "-p", str(self._port)]
-        for name, value in _SETTINGS.items():
+        for name, value in self._settings.items():
             argv += ["-c", f"{name}={value}"]
         self._process.start(argv, _environment())
         self._process.wait_until(self._accepts_connections, timeout_s=60)

@@ -19,7 +19,7 @@ from hub.broker.topology import (
     drift,
     plan,
 )
-from schemas.addresses import DEAD, INTAKE, RECEIPTS, SUBMIT, Tier
+from schemas.addresses import CANARY, DEAD, INTAKE, RECEIPTS, SUBMIT, Tier
 from schemas.checks.directory import Agency, Directory
 from schemas.identifiers import AgencyCode
 
@@ -64,7 +64,7 @@ class TestDesired:
     def test_every_endpoint_in_use_has_one_queue(self):
         names = [item.name for item in desired(SMALL).queues]
 
-        assert names == [DEAD, INTAKE, RECEIPTS, "truc.agency.H26", "truc.agency.lgsp-h26"]
+        assert names == [DEAD, INTAKE, RECEIPTS, CANARY, "truc.agency.H26", "truc.agency.lgsp-h26"]
 
     def test_a_platform_s_queue_is_bound_at_the_tier_of_each_agency_and_for_itself(self):
         assert ways_to(desired(SMALL), "truc.agency.lgsp-h26") == {
@@ -147,7 +147,7 @@ class TestPlan:
             "make binding truc.dead ─ # → truc.dead",
         ]
         assert all(step.new for step in steps)
-        assert len(steps) == 6 + 5 + 8 + 1 + 2
+        assert len(steps) == 6 + 6 + 9 + 1 + 2
 
     def test_a_queue_is_born_under_its_policy_and_bound_after_that(self):
         steps = [step.item for step in plan(desired(SMALL), Topology())]
