@@ -81,7 +81,8 @@ class DirectoryStore:
                 return changed(before, _file(*rows), epoch=epoch, as_of=now)
 
             agencies, *others = queries
-            built = await asyncio.to_thread(grown, built, (), *[await connection.fetch(*query) for query in others])
+            rows = [await connection.fetch(*query) for query in others]
+            built = await asyncio.to_thread(grown, built, (), *rows)
             async for piece in _pieces(connection, *agencies):
                 built = await asyncio.to_thread(grown, built, piece)
             return built
@@ -199,10 +200,10 @@ def _made_to_last() -> Iterator[None]:
     gc.disable()
     try:
         yield
-    finally:
-        gc.enable()
         gc.collect()  # what is garbage already would stay for ever
         gc.freeze()
+    finally:
+        gc.enable()
 
 
 # The last import.
