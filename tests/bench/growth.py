@@ -125,7 +125,7 @@ def _plan(directory: Directory, documents: int) -> list[Planned]:
 
 async def _change(on: Stage, number: int, hub: psutil.Process) -> tuple[float, float]:
     """Import a new name for an agency; returns how long after the commit the running hub has it, and its CPU seconds."""
-    log = on.folder / "hub-intake.log"
+    [log] = on.folder.glob("hub-intake-*.log")
     async with open_pool(on.installation.settings["database_url"]) as pool:
         store = DirectoryStore(pool)
         _, held = await store.read()
