@@ -121,7 +121,9 @@ class Settings(BaseSettings):
     )
     sweep_pause_s: float = Field(default=3600.0, gt=0, description="Pause between two walks through the blob store.")
 
-    directory_refresh_s: float = Field(default=1.0, gt=0, description="How often a new directory is looked for.")
+    directory_refresh_s: float = Field(
+        default=0.5, gt=0, description="Pause between two looks for a change of the directory."
+    )
     directory_max_age_s: float = Field(
         default=60.0, gt=0, description="Greatest age of the directory snapshot; an older one stops the hub."
     )

@@ -1,15 +1,19 @@
 """Keeps the directory: dated entries in tables, and the snapshot that the loops decide by.
 
-An import never deletes. Each one that changes something has a number, the epoch, by which every process notices it.
+An import never deletes. Each one that changes something has a number, the epoch, by which every process notices it;
+every entry has the epoch that has written it last, so what a process reads and builds then is the change and not the
+country.
 """
 
 import asyncio
 import gc
 import time
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from typing import Final, NoReturn
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from typing import Any, Final, NoReturn
 
+import asyncpg
 import structlog
 from cryptography import x509
 
@@ -17,7 +21,7 @@ from hub.core.directory_change import Changes, size
 from hub.core.trouble import Stale, Trouble, Unavailable
 from hub.store.entries import Entries, columns
 from hub.store.pool import Connection, Pool
-from schemas.checks.directory import Directory, snapshot
+from schemas.checks.directory import Directory, changed, snapshot
 from schemas.directory_file import (
     VIETNAM,
     AgencyEntry,
@@ -25,12 +29,11 @@ from schemas.directory_file import (
     DirectoryFile,
     MandateEntry,
     PlatformEntry,
-    key_record,
 )
-from schemas.refusal import Problem
-from schemas.signing import KeyRecord, fingerprint_of
+from schemas.signing import fingerprint_of
 
-DIRECTORY_CHANNEL: Final = "truc_directory"
+_PIECE: Final = 5000
+"""Agencies that are made entries at once."""
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -58,24 +61,31 @@ class DirectoryStore:
         """
         async with self._pool.reading() as connection:
             epoch = await _epoch(connection)
-            agencies = await connection.fetch(_AGENCIES)
-            platforms = await connection.fetch(_PLATFORMS)
-            mandates = await connection.fetch(_MANDATES)
-            certificates = await connection.fetch(_CERTIFICATES)
+            agencies, platforms, mandates, certificates = [await connection.fetch(*query) for query in _EVERYTHING]
+        return epoch, await asyncio.to_thread(_file, agencies, platforms, mandates, certificates)
 
-        def build() -> DirectoryFile:
-            return DirectoryFile(
-                agencies=tuple(
-                    AgencyEntry.model_validate({**row, "successors": tuple(row["successors"])}) for row in agencies
-                ),
-                platforms=tuple(PlatformEntry.model_validate(dict(row)) for row in platforms),
-                mandates=tuple(
-                    MandateEntry.model_validate({**row, "actions": tuple(row["actions"])}) for row in mandates
-                ),
-                certificates=tuple(CertificateEntry.model_validate(dict(row)) for row in certificates),
-            )
+    async def snapshot(self, now: datetime, held: Directory | None = None) -> Directory:
+        """Build the snapshot of a moment: of one that is held and what has changed since, or else of everything.
 
-        return epoch, await asyncio.to_thread(build)
+        Raises:
+            Unavailable: When the database does not answer.
+        """
+        async with self._pool.reading() as connection:
+            epoch = await _epoch(connection)
+            if held is not None and await connection.fetchval(_HAS_EPOCH, held.epoch):
+                built, queries = held, _changes(held.epoch, _day(held.as_of), _day(now))
+            else:  # also when the database was restored from a copy that is older than what is held
+                built, queries = snapshot(DirectoryFile(), epoch=epoch, as_of=now), _EVERYTHING
+
+            def grown(before: Directory, *rows: Iterable[asyncpg.Record]) -> Directory:
+                return changed(before, _file(*rows), epoch=epoch, as_of=now)
+
+            agencies, *others = queries
+            rows = [await connection.fetch(*query) for query in others]
+            built = await asyncio.to_thread(grown, built, (), *rows)
+            async for piece in _pieces(connection, *agencies):
+                built = await asyncio.to_thread(grown, built, piece)
+            return built
 
     async def apply(
         self, changes: Changes, *, actor: str, source: str, now: datetime, expected_epoch: int | None = None
@@ -102,27 +112,26 @@ class DirectoryStore:
                 )
             if not changes:
                 return epoch
-            for file in (changes.added, changes.changed):
-                await _enter(connection, file)
             summary = {
                 "added": _counts(changes.added),
                 "changed": _counts(changes.changed),
                 "before": changes.before.model_dump(mode="json", by_alias=True, exclude_none=True),
             }
             made: int = await connection.fetchval(_ADD_EPOCH, now, actor, source, summary)
+            for file in (changes.added, changes.changed):
+                await _enter(connection, file, made)
             entries = Entries(now)
             detail = {"epoch": made, "source": source, "added": size(changes.added), "changed": size(changes.changed)}
             entries.event("directory.imported", actor, detail=detail)
             await entries.write(connection)
-            await connection.execute(_TELL, DIRECTORY_CHANNEL, str(made))
             return made
 
 
 class SnapshotKeeper:
     """Keeps a snapshot of today's directory fresh; what the loops call their directories.
 
-    It is fresh as long as the database confirms its epoch, and is built anew when the epoch has changed, or with the
-    day in Vietnam, on which entries begin and end.
+    It is fresh as long as the database confirms its epoch. When that has changed, or with the day in Vietnam, on which
+    entries begin and end, the next one takes its place.
 
     Args:
         store: Where the entries are.
@@ -145,7 +154,6 @@ class SnapshotKeeper:
         self._clock = clock
         self._snapshot: Directory | None = None
         self._confirmed_at_s = 0.0
-        self._keys: Mapping[CertificateEntry, KeyRecord | Problem] = {}
 
     def current(self) -> Directory:
         """Give the snapshot.
@@ -161,7 +169,7 @@ class SnapshotKeeper:
         return self._snapshot
 
     async def refresh(self) -> None:
-        """Confirm the snapshot, or build a new one.
+        """Confirm the snapshot, or build the next one.
 
         Raises:
             Unavailable: When the database does not answer.
@@ -169,11 +177,9 @@ class SnapshotKeeper:
         began_s, now = time.monotonic(), self._clock()
         held = self._snapshot
         if held is None or _day(held.as_of) != _day(now) or held.epoch != await self._store.epoch():
-            epoch, file = await self._store.read()
-            self._snapshot = await asyncio.to_thread(self._build, file, epoch, now)
-            # A country of 111,000 agencies is a million objects, which no collection needs to look at again.
-            gc.freeze()
-            _log.info("directory.read", epoch=epoch, agencies=len(self._snapshot.agencies))
+            with _made_to_last():
+                self._snapshot = await self._store.snapshot(now, held)
+            _log.info("directory.read", epoch=self._snapshot.epoch, agencies=len(self._snapshot.agencies))
         self._confirmed_at_s = began_s
 
     async def run(self) -> NoReturn:
@@ -187,11 +193,17 @@ class SnapshotKeeper:
                 _log.exception("directory.unreadable")
             await asyncio.sleep(self._refresh_s)
 
-    def _build(self, file: DirectoryFile, epoch: int, now: datetime) -> Directory:
-        """Build a snapshot, parsing only the certificates that are new."""
-        self._keys = {entry: self._keys.get(entry) or key_record(entry) for entry in file.certificates}
-        keys = [record for record in self._keys.values() if not isinstance(record, Problem)]
-        return snapshot(file, epoch=epoch, as_of=now, keys=keys)
+
+@contextmanager
+def _made_to_last() -> Iterator[None]:
+    """Make what a collection of garbage need not look at, now or later: a country is hundreds of thousands of objects."""
+    gc.disable()
+    try:
+        yield
+        gc.collect()  # what is garbage already would stay for ever
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 # The last import.
@@ -203,22 +215,85 @@ async def _epoch(connection: Connection) -> int:
     return epoch
 
 
+# Whether there was such an import.
+_HAS_EPOCH: Final = "SELECT EXISTS (SELECT FROM directory_epochs WHERE epoch = $1)"
+
+# Entries of a kind, all or some; of those that bear the same name the later one last.
 _AGENCIES: Final = """
 SELECT code, name, tier, parent, endpoint, state, successors, valid_from, valid_to
 FROM directory_agencies
+WHERE {which}
 ORDER BY code, valid_from
 """
-_PLATFORMS: Final = "SELECT code, name, valid_from, valid_to FROM directory_platforms ORDER BY code, valid_from"
+_PLATFORMS: Final = """
+SELECT code, name, valid_from, valid_to
+FROM directory_platforms
+WHERE {which}
+ORDER BY code, valid_from
+"""
 _MANDATES: Final = """
 SELECT platform, agency, actions, valid_from, valid_to
 FROM directory_mandates
+WHERE {which}
 ORDER BY platform, agency, valid_from
 """
 _CERTIFICATES: Final = """
 SELECT owner, pem, extract(epoch FROM revoked_at)::bigint AS revoked_at
 FROM directory_certificates
+WHERE {which}
 ORDER BY owner, fingerprint
 """
+
+# Written since an epoch; or beginning or ending after one day, but not after another.
+_WRITTEN: Final = "epoch > $1"
+_CHANGED: Final = f"{_WRITTEN} OR (valid_from > $2 AND valid_from <= $3) OR (valid_to > $2 AND valid_to <= $3)"
+
+# All entries of which one has changed: found first, and then looked up, whatever the planner thinks of their number.
+_CHANGED_AGENCIES: Final = f"code = ANY (ARRAY(SELECT code FROM directory_agencies WHERE {_CHANGED}))"  # noqa: S608 - constants only
+_CHANGED_PLATFORMS: Final = f"code = ANY (ARRAY(SELECT code FROM directory_platforms WHERE {_CHANGED}))"  # noqa: S608 - constants only
+_CHANGED_MANDATES: Final = f"""
+(platform, agency) IN (SELECT platform, agency FROM directory_mandates WHERE {_CHANGED})
+"""  # noqa: S608 - constants only
+
+# Statements with their arguments, for agencies, platforms, mandates and certificates.
+_EVERYTHING: Final = [(select.format(which="true"),) for select in (_AGENCIES, _PLATFORMS, _MANDATES, _CERTIFICATES)]
+
+
+def _changes(epoch: int, day: date, today: date) -> list[tuple[Any, ...]]:
+    """Ask for what has changed since an epoch and a day; all entries of an agency, platform or mandate with one of them."""
+    since = epoch, min(day, today), max(day, today)  # a clock may be set back
+    return [
+        (_AGENCIES.format(which=_CHANGED_AGENCIES), *since),
+        (_PLATFORMS.format(which=_CHANGED_PLATFORMS), *since),
+        (_MANDATES.format(which=_CHANGED_MANDATES), *since),
+        (_CERTIFICATES.format(which=_WRITTEN), epoch),
+    ]
+
+
+async def _pieces(connection: Connection, statement: str, *arguments: Any) -> AsyncIterator[list[asyncpg.Record]]:
+    """Fetch agencies piece by piece, so that a whole country never lies in memory twice; what bears one code together."""
+    cursor = await connection.cursor(statement, *arguments)
+    piece = await cursor.fetch(_PIECE)
+    while piece:
+        while (row := await cursor.fetchrow()) and row["code"] == piece[-1]["code"]:
+            piece.append(row)
+        yield piece
+        piece = [row, *await cursor.fetch(_PIECE)] if row else []
+
+
+def _file(
+    agencies: Iterable[asyncpg.Record] = (),
+    platforms: Iterable[asyncpg.Record] = (),
+    mandates: Iterable[asyncpg.Record] = (),
+    certificates: Iterable[asyncpg.Record] = (),
+) -> DirectoryFile:
+    return DirectoryFile(
+        agencies=tuple(AgencyEntry.model_validate({**row, "successors": tuple(row["successors"])}) for row in agencies),
+        platforms=tuple(PlatformEntry.model_validate(dict(row)) for row in platforms),
+        mandates=tuple(MandateEntry.model_validate({**row, "actions": tuple(row["actions"])}) for row in mandates),
+        certificates=tuple(CertificateEntry.model_validate(dict(row)) for row in certificates),
+    )
+
 
 # One import at a time, until the end of the transaction.
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('truc directory'))"
@@ -228,41 +303,42 @@ _ADD_EPOCH: Final = """
 INSERT INTO directory_epochs (imported_at, actor, source, summary) VALUES ($1, $2, $3, $4) RETURNING epoch
 """
 
-# Tells who listens that there is a new epoch.
-_TELL: Final = "SELECT pg_notify($1, $2)"
-
 _ENTER_AGENCIES: Final = """
-INSERT INTO directory_agencies (code, name, tier, parent, endpoint, state, successors, valid_from, valid_to)
-SELECT code, name, tier, parent, endpoint, state, string_to_array(successors, ','), valid_from::date, valid_to::date
+INSERT INTO directory_agencies (code, name, tier, parent, endpoint, state, successors, valid_from, valid_to, epoch)
+SELECT
+    code, name, tier, parent, endpoint, state, string_to_array(successors, ','), valid_from::date, valid_to::date, $10
 FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[]
 ) AS incoming (code, name, tier, parent, endpoint, state, successors, valid_from, valid_to)
 ON CONFLICT (code, valid_from) DO UPDATE SET
     name = excluded.name, tier = excluded.tier, parent = excluded.parent, endpoint = excluded.endpoint,
-    state = excluded.state, successors = excluded.successors, valid_to = excluded.valid_to
+    state = excluded.state, successors = excluded.successors, valid_to = excluded.valid_to, epoch = excluded.epoch
 """
 _ENTER_PLATFORMS: Final = """
-INSERT INTO directory_platforms (code, name, valid_from, valid_to)
-SELECT code, name, valid_from::date, valid_to::date
+INSERT INTO directory_platforms (code, name, valid_from, valid_to, epoch)
+SELECT code, name, valid_from::date, valid_to::date, $5
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS incoming (code, name, valid_from, valid_to)
-ON CONFLICT (code, valid_from) DO UPDATE SET name = excluded.name, valid_to = excluded.valid_to
+ON CONFLICT (code, valid_from) DO UPDATE SET
+    name = excluded.name, valid_to = excluded.valid_to, epoch = excluded.epoch
 """
 _ENTER_MANDATES: Final = """
-INSERT INTO directory_mandates (platform, agency, actions, valid_from, valid_to)
-SELECT platform, agency, string_to_array(actions, ','), valid_from::date, valid_to::date
+INSERT INTO directory_mandates (platform, agency, actions, valid_from, valid_to, epoch)
+SELECT platform, agency, string_to_array(actions, ','), valid_from::date, valid_to::date, $6
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
     AS incoming (platform, agency, actions, valid_from, valid_to)
-ON CONFLICT (platform, agency, valid_from) DO UPDATE SET actions = excluded.actions, valid_to = excluded.valid_to
+ON CONFLICT (platform, agency, valid_from) DO UPDATE SET
+    actions = excluded.actions, valid_to = excluded.valid_to, epoch = excluded.epoch
 """
 _ENTER_CERTIFICATES: Final = """
-INSERT INTO directory_certificates (fingerprint, owner, pem, revoked_at)
-SELECT fingerprint, owner, pem, to_timestamp(revoked_at)
+INSERT INTO directory_certificates (fingerprint, owner, pem, revoked_at, epoch)
+SELECT fingerprint, owner, pem, to_timestamp(revoked_at), $5
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS incoming (fingerprint, owner, pem, revoked_at)
-ON CONFLICT (fingerprint) DO UPDATE SET owner = excluded.owner, revoked_at = excluded.revoked_at
+ON CONFLICT (fingerprint) DO UPDATE SET
+    owner = excluded.owner, revoked_at = excluded.revoked_at, epoch = excluded.epoch
 """
 
 
-async def _enter(connection: Connection, file: DirectoryFile) -> None:
+async def _enter(connection: Connection, file: DirectoryFile, epoch: int) -> None:
     """Write entries, over those with the same key."""
     tables = (
         (
@@ -291,7 +367,7 @@ async def _enter(connection: Connection, file: DirectoryFile) -> None:
     )
     for statement, rows in tables:
         if rows:
-            await connection.execute(statement, *columns(rows))
+            await connection.execute(statement, *columns(rows), epoch)
 
 
 def _fingerprint(entry: CertificateEntry) -> str:
@@ -307,5 +383,5 @@ def _counts(file: DirectoryFile) -> dict[str, int]:
     }
 
 
-def _day(moment: datetime) -> object:
+def _day(moment: datetime) -> date:
     return moment.astimezone(VIETNAM).date()

@@ -1,13 +1,16 @@
 """The directory's tables and the snapshot that is kept of them."""
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
+from itertools import chain
+from random import Random
 
-import asyncpg
 import pytest
 
 from hub.core.directory_change import diff
 from hub.core.trouble import Stale, Trouble
+from hub.settings import Settings
 from hub.store import directory as directory_module
 from hub.store.directory import DirectoryStore, SnapshotKeeper
 from hub.store.pool import open_pool
@@ -119,15 +122,25 @@ async def test_imports_at_once_come_one_after_the_other(store):
     assert len((await store.read())[1].agencies) == 8
 
 
-async def test_import_is_told_to_who_listens(store, database_url):
-    connection = await asyncpg.connect(database_url)
-    heard = asyncio.Queue()
-    try:
-        await connection.add_listener("truc_directory", lambda *told: heard.put_nowait(told[-1]))
-        await enter(store, FILE)
-        assert await asyncio.wait_for(heard.get(), 5) == "1"
-    finally:
-        await connection.close()
+async def test_entries_know_the_epoch_that_has_written_them_last(store, pool):
+    await enter(store, FILE)
+    revoked = agency_keys("H26").entry("H26", revoked_at=1_800_000_000)
+    platform = FILE.platforms[0].model_copy(update={"name": "Khác"})
+    mandate = FILE.mandates[0].model_copy(update={"actions": ("new",)})
+    wanted = DirectoryFile(
+        agencies=(H26, CLOSED.model_copy(update={"valid_to": "2027-02-01"})),
+        platforms=(platform,),
+        mandates=(mandate,),
+        certificates=(revoked,),
+    )
+    await enter(store, wanted)
+    async with pool.reading() as connection:
+        agencies = dict(await connection.fetch("SELECT code, epoch FROM directory_agencies"))
+        certificates = dict(await connection.fetch("SELECT owner, epoch FROM directory_certificates"))
+        assert await connection.fetchval("SELECT epoch FROM directory_platforms") == 2
+        assert await connection.fetchval("SELECT epoch FROM directory_mandates") == 2
+    assert agencies == {"H26": 1, "H26.01": 2}
+    assert certificates == {"hub": 1, "H26": 2}
 
 
 async def test_snapshot_is_stale_before_it_was_read(store):
@@ -181,21 +194,134 @@ async def test_keeper_goes_on_after_entries_that_it_cannot_read(store, database_
     await run_sql(database_url, "UPDATE directory_agencies SET tier = 'ministry-province' WHERE code = 'H26'")
     await eventually(lambda: keeper._snapshot is not None, 10)
     assert keeper.current().agencies["H26"].tier == "ministry-province"
+    await run_sql(
+        database_url,
+        "UPDATE directory_agencies SET tier = 'galaxy', epoch = 2 WHERE code = 'H26'",
+        "INSERT INTO directory_epochs (imported_at, actor, source, summary) VALUES (now(), '', '', '{}')",
+    )
+    await asyncio.sleep(0.3)
+    assert keeper.current().epoch == 1
+    await run_sql(database_url, "UPDATE directory_agencies SET tier = 'ministry-province' WHERE code = 'H26'")
+    await eventually(lambda: keeper.current().epoch == 2, 10)
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)
 
 
-async def test_certificate_is_parsed_once(store, monkeypatch):
-    parsed = []
-    original = directory_module.key_record
-    monkeypatch.setattr(directory_module, "key_record", lambda entry: parsed.append(entry.owner) or original(entry))
+async def test_next_snapshot_reads_and_parses_the_change_only(store, monkeypatch):
+    """All entries of an agency come with the one that has changed; nobody else comes with it."""
     await enter(store, FILE)
     keeper = keeper_of(store)
     await keeper.refresh()
-    await enter(store, DirectoryFile(certificates=(agency_keys("H26").entry("H26", revoked_at=1_800_000_000),)))
+    read = []
+    original = directory_module._file
+    monkeypatch.setattr(directory_module, "_file", lambda *rows: read.append(original(*rows)) or read[-1])
+    later = CLOSED.model_copy(update={"valid_from": "2027-01-01", "valid_to": None})
+    await enter(store, DirectoryFile(agencies=(later,)))
+    del read[:]
     await keeper.refresh()
-    assert sorted(parsed) == ["H26", "H26", "hub"]
+    assert merged(read) == DirectoryFile(agencies=(CLOSED, later))
+
+    await enter(store, DirectoryFile(certificates=(agency_keys("H26").entry("H26", revoked_at=1_800_000_000),)))
+    del read[:]
+    before = keeper.current()
+    await keeper.refresh()
+    assert merged(read) == DirectoryFile(certificates=(agency_keys("H26").entry("H26", revoked_at=1_800_000_000),))
     assert keeper.current().keys[agency_keys("H26").signer.fingerprint].revoked_at_s == 1_800_000_000
+    assert before.keys[agency_keys("H26").signer.fingerprint].revoked_at_s is None
+
+
+def merged(files):
+    """One file of the pieces that were read."""
+    kinds = ("agencies", "platforms", "mandates", "certificates")
+    return DirectoryFile(**{kind: tuple(chain(*(getattr(file, kind) for file in files))) for kind in kinds})
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_snapshot_of_changes_is_the_snapshot_of_everything(store, seed, monkeypatch):
+    """Imports and days in any order; agencies are read in pieces, across which their entries must not be torn."""
+    monkeypatch.setattr(directory_module, "_PIECE", 2)
+    chance = Random(seed)
+    held, seen = await store.snapshot(NOW), set()
+    for _ in range(25):
+        if chance.random() < 0.7:
+            await enter(store, any_file(chance))
+        now = NOW + timedelta(days=chance.randrange(8), hours=chance.randrange(24))
+        held = await store.snapshot(now, held)
+        assert held == await store.snapshot(now)
+        seen |= {*held.agencies, *held.platforms, *held.mandates, *held.keys}
+    assert len(seen) > 5
+
+
+def any_file(chance):
+    """A few entries whose days lie around `NOW`."""
+    codes, platforms = ["H01", "H01.1", "H01.2", "H02"], ["lgsp-a", "lgsp-b"]
+
+    def period():
+        first, last = chance.randint(22, 31), chance.choice([None, *range(22, 31)])
+        return {"valid_from": f"2026-11-{min(first, 30)}", "valid_to": last and f"2026-11-{last}"}
+
+    def agency():
+        return {
+            "code": chance.choice(codes),
+            "name": chance.choice(["Một", "Hai"]),
+            "tier": "commune",
+            "parent": chance.choice([None, *codes]),
+            "endpoint": chance.choice([None, *platforms]),
+            **period(),
+        }
+
+    def mandate():
+        actions = chance.choice([["new"], ["new", "revoke"]])
+        return {"platform": chance.choice(platforms), "agency": chance.choice(codes), "actions": actions, **period()}
+
+    def certificate():
+        keys = agency_keys(chance.choice(["H26", "hub"]))
+        return keys.entry(chance.choice(codes), revoked_at=chance.choice([None, 1_700_000_000])).model_dump()
+
+    def platform():
+        return {"code": chance.choice(platforms), "name": chance.choice(["A", "B"]), **period()}
+
+    kinds = {"agencies": agency, "platforms": platform, "mandates": mandate, "certificates": certificate}
+    some = {kind: [one() for _ in range(chance.randrange(3))] for kind, one in kinds.items()}
+    return DirectoryFile.model_validate_json(json.dumps(some))
+
+
+async def test_clock_that_is_set_back_brings_back_who_was_there(store):
+    await enter(store, FILE)
+    new_year = datetime(2027, 1, 1, tzinfo=UTC)
+    held = await store.snapshot(new_year)
+    assert "H26.01" not in held.agencies
+    assert "H26.01" in (await store.snapshot(NOW, held)).agencies
+
+
+async def test_database_that_does_not_know_what_is_held_is_read_as_a_whole(store, database_url):
+    """It was restored from a copy that lacks the last import, and there was another import since."""
+    await enter(store, FILE)
+    await enter(store, DirectoryFile(agencies=(H26.model_copy(update={"name": "Lost"}),)))
+    held = await store.snapshot(NOW)
+    await run_sql(
+        database_url,
+        "DELETE FROM directory_epochs WHERE epoch = 2",
+        f"UPDATE directory_agencies SET epoch = 1, name = '{H26.name}' WHERE code = 'H26'",
+    )
+    await enter(store, DirectoryFile(agencies=(CLOSED.model_copy(update={"name": "Khác"}),)))
+    current = await store.snapshot(NOW, held)
+    assert (current.epoch, current.agencies["H26"].name, current.agencies["H26.01"].name) == (3, H26.name, "Khác")
+
+
+async def test_change_is_decided_by_within_a_second(store, database_url):
+    async with open_pool(database_url) as pool:
+        settings = Settings()
+        keeper = SnapshotKeeper(
+            DirectoryStore(pool), max_age_s=settings.directory_max_age_s, refresh_s=settings.directory_refresh_s
+        )
+        await keeper.refresh()
+        keeping = asyncio.create_task(keeper.run())
+        await asyncio.sleep(0.1)  # it has just looked
+        await enter(store, FILE)
+        await eventually(lambda: "H26" in keeper.current().agencies, 1)
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
 
 
 async def test_snapshot_goes_stale_while_the_database_is_away_and_recovers(own_postgresql):

@@ -5,18 +5,35 @@ import secrets
 import asyncpg
 import pytest
 
+from hub.core.directory_change import diff
 from hub.core.selection import Selection
 from hub.core.settlement import settle_attempt
 from hub.store.audit import audit
 from hub.store.dead_letters import group_dead, list_dead
 from hub.store.deliveries import PostgresDeliveries
+from hub.store.directory import DirectoryStore
 from hub.store.ledger import PostgresLedger
 from hub.store.migrations.revisions import VERSIONS
 from hub.store.pool import open_pool
+from schemas.checks.directory import snapshot
+from schemas.directory_file import AgencyEntry, DirectoryFile, MandateEntry, PlatformEntry
 from tests import builders as a
 from tests.builders import NOW, POLICY
+from tests.keys import agency_keys
 from tests.services import run_sql, with_path
 
+DIRECTORY = DirectoryFile(
+    agencies=tuple(
+        AgencyEntry(code=code, name=code, tier="ministry-province", valid_from="2020-01-01") for code in ("H01", "H26")
+    ),
+    platforms=(PlatformEntry(code="lgsp-h26", name="LGSP", valid_from="2020-01-01"),),
+    mandates=(MandateEntry(platform="lgsp-h26", agency="H26", actions=("new",), valid_from="2020-01-01"),),
+    certificates=(agency_keys("H26").entry("H26"),),
+)
+TABLES_OF_0008 = ("directory_agencies", "directory_platforms", "directory_mandates", "directory_certificates")
+INDEXES_OF_0008 = tuple(
+    f"{table}_by_{day}" for table in ("directory_agencies", "directory_mandates") for day in ("first_day", "last_day")
+)
 TABLES_OF_0004 = ("replay_items", "replays", "dead_assignees", "dead_notes", "dead_groups", "dead_letters")
 
 
@@ -43,6 +60,27 @@ async def used_url(postgresql, database_template):
     await run_sql(postgresql, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture
+async def connection_to_0007(database_url):
+    """A database with a directory, as it was before the entries knew who has written them."""
+    async with open_pool(database_url) as pool:
+        await import_into(pool, DIRECTORY)
+    connection = await asyncpg.connect(database_url)
+    try:
+        for table in TABLES_OF_0008:
+            await connection.execute(f"ALTER TABLE {table} DROP COLUMN epoch")
+        await connection.execute(f"DROP INDEX {', '.join(INDEXES_OF_0008)}")
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def import_into(pool, wanted):
+    store = DirectoryStore(pool)
+    _, held = await store.read()
+    await store.apply(diff(held, wanted), actor="an operator", source="file.json", now=NOW)
+
+
 async def test_what_was_dead_before_is_a_dead_letter(used_url):
     connection = await asyncpg.connect(used_url)
     try:
@@ -56,3 +94,31 @@ async def test_what_was_dead_before_is_a_dead_letter(used_url):
             "E808@H26": 1,
         }
         assert (await audit(pool)).holds
+
+
+async def test_changes_of_a_directory_that_is_older_than_its_epochs_are_noticed(connection_to_0007, database_url):
+    """Whatever was entered before is no change, whatever comes then is one."""
+    await connection_to_0007.execute((VERSIONS / "v0008_directory.sql").read_text())
+    renamed = DIRECTORY.agencies[1].model_copy(update={"name": "Thành phố Hà Nội"})
+    revoked = agency_keys("H26").entry("H26", revoked_at=1_700_000_000)
+    async with open_pool(database_url) as pool:
+        store = DirectoryStore(pool)
+        held = await store.snapshot(NOW)
+        assert held == snapshot(DIRECTORY, epoch=1, as_of=NOW)
+        await import_into(pool, DirectoryFile(agencies=(renamed,), certificates=(revoked,)))
+        after = await store.snapshot(NOW, held)
+    assert (after.epoch, after.agencies["H01"], after.agencies["H26"].name) == (2, held.agencies["H01"], renamed.name)
+    assert [key.revoked_at_s for key in after.keys.values()] == [1_700_000_000]
+    assert await connection_to_0007.fetchval("SELECT array_agg(epoch ORDER BY code) FROM directory_agencies") == [0, 2]
+
+
+async def test_import_by_an_older_version_fails_instead_of_going_unnoticed(database_url):
+    """It does not say under which epoch it writes, so no process would look for what it has written."""
+    older = """
+        INSERT INTO directory_platforms (code, name, valid_from) VALUES ('lgsp-h26', 'LGSP', '2020-01-01')
+        ON CONFLICT (code, valid_from) DO UPDATE SET name = excluded.name
+    """
+    async with open_pool(database_url) as pool:
+        await import_into(pool, DIRECTORY)
+    with pytest.raises(asyncpg.NotNullViolationError, match="epoch"):
+        await run_sql(database_url, older)
