@@ -70,7 +70,7 @@ async def check(installation: Installation, agencies: Agencies, documents: list[
     assert set(agencies.handed_over.values()) == {1}
     for replay in (await truc_json(installation, "replay", "status"))["replays"]:
         assert replay["outcomes"].keys() <= {"received", "cancelled"}, replay
-    assert audit(installation)["clean"]
+    assert (await audit(installation))["clean"]
 
 
 async def test_queue_of_the_recipient_is_gone(
