@@ -181,10 +181,12 @@ def _allowed_now(progress: Progress, per_minute: int) -> int:
     return min(per_minute - progress.released_last_minute, a_moments - progress.released_just_now)
 
 
-def fate_of(outcome: Outcome | None, state: State | None, attempts: int) -> Fate:
+def fate_of(outcome: Outcome | None, state: State | None, attempts: int, code: str | None) -> Fate:
     """Say what a released item has come to.
 
-    A delivery that is tried a second time has failed once since its release, whatever its state is by now.
+    A delivery that is tried a second time has failed once since its release, whatever its state is by now. So has one
+    that waits with a code: the last attempt that it has is never counted before it reaches the recipient. Only where the
+    broker did not say what became of it (E803), nothing is known.
     """
     match outcome:
         case "received" | "accepted" | "handed-out":
@@ -195,7 +197,7 @@ def fate_of(outcome: Outcome | None, state: State | None, attempts: int) -> Fate
             pass
     if state == "received":
         return "good"
-    failed_once = attempts >= (2 if state == "routed" else 1)
+    failed_once = attempts >= (2 if state == "routed" else 1) or (state == "pending" and code not in (None, "E803"))
     return "failing" if state in ("dead", "expired") or (state is not None and failed_once) else "unknown"
 
 

@@ -122,9 +122,9 @@ FROM replay_items
 WHERE replay_id = $1 AND released_at > $2
 """
 _WATCHED: Final = """
-SELECT released_at, outcome, state, attempts
+SELECT released_at, outcome, state, attempts, delivery.code
 FROM replay_items
-LEFT JOIN deliveries USING (delivery_id)
+LEFT JOIN deliveries AS delivery USING (delivery_id)
 WHERE replay_id = $1 AND released_at >= $2
 ORDER BY released_at, position
 LIMIT $3
@@ -151,7 +151,10 @@ async def _progress_of(connection: Connection, replay: asyncpg.Record, now: date
         pace=ReplayPace(replay["mode"], replay["per_minute"], replay["per_recipient"]),
         waiting=counts["waiting"],
         in_hand=counts["in_hand"],
-        watched=[fate_of(row["outcome"], row["state"] if counted else None, row["attempts"] or 0) for row in watched],
+        watched=[
+            fate_of(row["outcome"], row["state"] if counted else None, row["attempts"] or 0, row["code"])
+            for row in watched
+        ],
         watched_until=watched[-1]["released_at"] if watched else None,
         released_last_minute=max(released["last_minute"], not_taken),
         released_just_now=released["just_now"],

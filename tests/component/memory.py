@@ -751,7 +751,7 @@ class MemoryReplays:
     def _progress(self, replay: MemoryReplay, now: datetime) -> Progress:
         released = sorted((item for item in replay.items if item.released_at), key=lambda item: item.released_at)
         watched = released[:20]
-        rows = [self.ledger.rows[item.delivery_id].delivery if item.delivery_id else None for item in watched]
+        rows = [self.ledger.rows[item.delivery_id] if item.delivery_id else None for item in watched]
         counted = replay.purpose == "dead-letters"
         minute_ago = now - timedelta(seconds=60)
         return Progress(
@@ -761,7 +761,9 @@ class MemoryReplays:
             waiting=sum(not item.released_at and not item.outcome for item in replay.items),
             in_hand=sum(bool(item.released_at) and not item.outcome for item in replay.items),
             watched=[
-                fate_of(item.outcome, row.state if row and counted else None, row.attempts if row else 0)
+                fate_of(item.outcome, row.delivery.state, row.delivery.attempts, row.code)
+                if row and counted
+                else fate_of(item.outcome, None, 0, None)
                 for item, row in zip(watched, rows, strict=True)
             ],
             purpose=replay.purpose,

@@ -1,6 +1,7 @@
 """What every ledger does for the loop of replays; a subclass provides the fixture `store`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -91,6 +92,17 @@ class ReplaysContract:
         assert (seen[0].state, seen[0].pace) == ("running", ALL)
         assert (seen[1].released_last_minute, seen[1].released_just_now) == (1, 1)
         assert seen[1].watched_until == LATER
+
+    async def test_item_without_a_queue_is_failing_though_one_attempt_is_all_and_it_counts_none(self, store: Store):
+        await dead(store)
+        replay = await store.start_replay(ALL, LATER)
+        await store.replays.step(replay, lambda _: Release(1), rehearsed, LATER)
+        once = replace(POLICY, max_attempts=1)
+        async with store.deliveries.claim(LATER) as claim:
+            await claim.settle([settle_attempt(due.delivery, "unroutable", once, LATER) for due in claim.due], LATER)
+        seen: list[Progress] = []
+        await store.replays.step(replay, seen.append, rehearsed, LATER)
+        assert list(seen[0].watched) == ["failing"]
 
     async def test_item_that_is_dead_no_longer_is_skipped(self, store: Store):
         [delivery] = await dead(store)

@@ -200,25 +200,33 @@ TestAReplay = AReplay.TestCase
 
 
 @pytest.mark.parametrize(
-    ("outcome", "state", "attempts", "fate"),
+    ("outcome", "state", "attempts", "code", "fate"),
     [
-        ("received", "received", 1, "good"),
-        ("accepted", None, 0, "good"),
-        ("handed-out", None, 0, "good"),
-        ("dead", "dead", 1, "failing"),
-        ("refused", None, 0, "failing"),
-        ("parked", None, 0, "failing"),
-        (None, "pending", 0, "unknown"),
-        (None, "routed", 1, "unknown"),
-        (None, "received", 1, "good"),
-        (None, "pending", 1, "failing"),
-        (None, "routed", 2, "failing"),
-        (None, "dead", 1, "failing"),
-        (None, None, 0, "unknown"),
+        ("received", "received", 1, None, "good"),
+        ("accepted", None, 0, None, "good"),
+        ("handed-out", None, 0, None, "good"),
+        ("dead", "dead", 1, "E807", "failing"),
+        ("refused", None, 0, None, "failing"),
+        ("parked", None, 0, None, "failing"),
+        (None, "pending", 0, None, "unknown"),
+        (None, "routed", 1, None, "unknown"),
+        (None, "received", 1, None, "good"),
+        (None, "pending", 1, "E807", "failing"),
+        (None, "routed", 2, None, "failing"),
+        (None, "dead", 1, "E807", "failing"),
+        (None, None, 0, None, "unknown"),
+        # Where one attempt is all that there is, what never reached the recipient has not counted one.
+        (None, "pending", 0, "E801", "failing"),
+        (None, "pending", 0, "E802", "failing"),
+        (None, "pending", 0, "E806", "failing"),
+        (None, "pending", 0, "E803", "unknown"),
+        (None, "held", 0, "E811", "unknown"),
     ],
 )
-def test_what_an_item_has_come_to(outcome: str | None, state: str | None, attempts: int, fate: Fate) -> None:
-    assert fate_of(outcome, state, attempts) == fate
+def test_what_an_item_has_come_to(
+    outcome: str | None, state: str | None, attempts: int, code: str | None, fate: Fate
+) -> None:
+    assert fate_of(outcome, state, attempts, code) == fate
 
 
 def agency(code: str, parent: str | None = None, **more: object) -> AgencyEntry:
