@@ -32,6 +32,7 @@ from hub.core.policy import Pace, Policy
 from hub.core.reference import check_references
 from hub.core.replay import (
     MOMENT,
+    SUSPENDED,
     Outcome,
     Progress,
     Purpose,
@@ -677,6 +678,7 @@ class MemoryReplay:
     state: ReplayState = "running"
     said: str | None = None
     purpose: Purpose = "dead-letters"
+    agency: AgencyCode | None = None
 
 
 @dataclass(slots=True)
@@ -704,7 +706,7 @@ class MemoryReplays:
             )
         ]
         items = [MemoryItem(key) for key in had]
-        self.replays[len(self.replays) + 1] = MemoryReplay(items, pace, now, purpose="catch-up")
+        self.replays[len(self.replays) + 1] = MemoryReplay(items, pace, now, purpose="catch-up", agency=agency)
         return len(self.replays)
 
     def released(self, purpose: Purpose, now: datetime) -> list[MemoryItem]:
@@ -729,7 +731,11 @@ class MemoryReplays:
         return settled
 
     async def open_replays(self) -> list[int]:
-        return [number for number, replay in self.replays.items() if replay.state == "running"]
+        return [
+            number
+            for number, replay in self.replays.items()
+            if replay.state == "running" or (replay.state, replay.said) == ("paused", SUSPENDED)
+        ]
 
     async def step(
         self,
@@ -767,6 +773,8 @@ class MemoryReplays:
                 for item, row in zip(watched, rows, strict=True)
             ],
             purpose=replay.purpose,
+            agency=replay.agency,
+            said=replay.said,
             watched_until=watched[-1].released_at if watched else None,
             released_last_minute=sum(item.released_at > minute_ago for item in released),
             released_just_now=sum(item.released_at > now - MOMENT for item in released),

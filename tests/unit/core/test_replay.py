@@ -19,11 +19,13 @@ from hub.core.replay import (
     PATIENCE,
     PLAN_LIFETIME,
     RELEASE_BATCH,
+    SUSPENDED,
     WATCHED,
     Fate,
     Progress,
     Release,
     ReplayPace,
+    ReplayState,
     Turn,
     fate_of,
     heirs_of,
@@ -82,6 +84,26 @@ def test_of_a_few_items_one_that_fails_is_enough() -> None:
 def test_catch_up_that_nobody_takes_is_over() -> None:
     seen = progress(purpose="catch-up", watched=watched(failing=5), waiting=7)
     assert next_step(seen, NOW) == Turn("cancelled", "5-of-5-failed-again")
+
+
+def test_catch_up_pauses_while_its_agency_is_suspended_and_goes_on_by_itself() -> None:
+    running = progress(purpose="catch-up", pace=RATE)
+    paused = replace(running, state="paused", said=SUSPENDED)
+    assert next_step(running, NOW, suspended=True) == Turn("paused", SUSPENDED)
+    assert next_step(paused, NOW, suspended=True) is None
+    assert next_step(paused, NOW, suspended=False) == Turn("running", "agency-open-again")
+
+
+@pytest.mark.parametrize("state", ["paused", "stopped", "cancelled", "done"])
+def test_catch_up_that_a_person_stopped_does_not_go_on_when_its_agency_is_open_again(state: ReplayState) -> None:
+    stopped = progress(purpose="catch-up", state=state, said="by-a-person")
+    assert next_step(stopped, NOW, suspended=True) is next_step(stopped, NOW, suspended=False) is None
+
+
+def test_catch_up_of_a_suspended_agency_ends_when_nothing_is_left() -> None:
+    assert next_step(progress(purpose="catch-up", waiting=0), NOW, suspended=True) == Turn(
+        "done", "all-have-an-outcome"
+    )
 
 
 def test_the_rest_waits_until_the_watched_cannot_fail_any_more_or_patience_ends() -> None:
