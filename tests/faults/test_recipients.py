@@ -13,7 +13,7 @@ import aio_pika
 from hub.dev.rabbitmq import PrivateRabbitMQ
 from hub.installation import Installation
 from schemas.addresses import DEAD, SUBMIT, agency_queue, submit_key
-from schemas.identifiers import DocumentId, delivery_id_of
+from schemas.identifiers import AgencyCode, DocumentId, delivery_id_of
 from schemas.receipt import RECEIPT_TYP, Answer, Receipt
 from schemas.signing import sign
 from tests.agencies import COMMUNE, MINISTRY, PROVINCE, Agencies, document
@@ -35,13 +35,13 @@ async def running(installation: Installation, log: Path, *loops: str, **settings
 
 
 @asynccontextmanager
-async def plain_consumer(installation: Installation, how: str) -> AsyncIterator[list[bytes]]:
-    """Software that knows AMQP and nothing of receipts, in the place of the adapter of the province."""
+async def plain_consumer(installation: Installation, how: str, code: str = PROVINCE) -> AsyncIterator[list[bytes]]:
+    """Software that knows AMQP and nothing of receipts, in the place of the adapter of an agency."""
     taken: list[bytes] = []
-    connection = await aio_pika.connect(installation.accounts[PROVINCE].amqp_url)
+    connection = await aio_pika.connect(installation.accounts[AgencyCode(code)].amqp_url)
     async with connection:
         channel = await connection.channel()
-        queue = await channel.get_queue(agency_queue(PROVINCE), ensure=False)
+        queue = await channel.get_queue(agency_queue(code), ensure=False)
 
         async def take(message: aio_pika.abc.AbstractIncomingMessage) -> None:
             taken.append(message.body)
