@@ -283,10 +283,7 @@ async def test_two_operators_replay_the_same_while_more_of_it_fails(scene: Scene
 async def test_catch_up_waits_while_its_agency_is_suspended(scene: Scene) -> None:
     documents = await submit(scene, [LOSER], 3)
     await scene.until({"received": 3}, LOSER)
-    await scene.agencies.leave(LOSER)
-    for lost in scene.agencies.folder.glob(f"{LOSER}.guard*"):
-        lost.unlink()
-    await scene.agencies.join(LOSER)
+    await scene.agencies.lose_disk(LOSER)
     await scene.change_directory(setting(LOSER, "suspended"))
     command = ("replay", "catch-up", LOSER, "--since", "1h", "--reason", "hỏng đĩa")
     replay = (await truc_json(scene.installation, *command))["replay_id"]
