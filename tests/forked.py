@@ -82,7 +82,7 @@ def _waiting() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     """Start the process that waits; what is sent to it goes unanswered until it has imported everything."""
     ours, theirs = socket.socketpair()
     with theirs:
-        return ours, subprocess.Popen([sys.executable, "-m", "tests.forked"], stdin=theirs)
+        return ours, subprocess.Popen([sys.executable, "-P", __file__], stdin=theirs)
 
 
 def _wait_for_work() -> None:
