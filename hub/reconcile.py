@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
-from hub.core.breaker import Tended
+from hub.core.breaker import Tended, is_suspended
 from hub.core.delivery import Delivery, Transition
 from hub.core.letter import Letter
 from hub.core.policy import Policy
@@ -84,12 +84,8 @@ class Reconcile:
     async def _tend(self, now: datetime) -> int:
         directory = self.directories.current()
 
-        def is_suspended(code: AgencyCode) -> bool:
-            agency = directory.agencies.get(code)
-            return agency is not None and agency.state == "suspended"
-
         count = 0
-        while tended := await self.ledger.tend(is_suspended, now):
+        while tended := await self.ledger.tend(lambda code: is_suspended(code, directory), now):
             report.tended(tended)
             count += len(tended)
         return count

@@ -9,7 +9,8 @@
 What is released is an ordinary pending delivery under its old id: dispatch hands it over, and a recipient that has had
 it drops it. Two other things come out of here and go the ways that exist already: a submission that was put aside is
 taken in again by `Intake` or `Receipts`, from an inbox that the ledger fills; what an agency catches up on is handed
-over by `Dispatch`, from a claim that changes no state.
+over by `Dispatch`, from a claim that changes no state. While the directory suspends that agency, its catch-up is paused
+here and held there, as there also is what people cancelled or paused after some of it was released.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from hub.core.breaker import is_suspended
 from hub.core.delivery import Due
 from hub.core.policy import Policy
 from hub.core.replay import Progress, Step, next_step, rehearse_delivery, rehearse_submission
@@ -80,7 +82,8 @@ class Replay:
         taken: list[Step] = []
 
         def decide(progress: Progress) -> Step:
-            taken.append(next_step(progress, now))
+            suspended = progress.agency is not None and is_suspended(progress.agency, directory)
+            taken.append(next_step(progress, now, suspended=suspended))
             return taken[-1]
 
         def rehearse(candidates: Sequence[Candidate]) -> list[Problem | None]:

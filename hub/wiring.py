@@ -40,7 +40,7 @@ from hub.store.parts import PostgresParts
 from hub.store.pool import Pool, open_pool, ready
 from hub.store.replay import PostgresReplays
 from hub.store.silence import PostgresSilence
-from hub.store.statistics import deliveries_by_state
+from hub.store.statistics import unfinished
 from hub.sweep import Sweep
 from hub.telemetry import metrics
 from hub.telemetry.health import Health
@@ -175,10 +175,15 @@ class _Parts:
     async def refresh_metrics(self) -> None:
         """Bring the gauges up to date; a database that is away leaves them as they were."""
         try:
-            for state, count in (await deliveries_by_state(self.pool)).items():
-                metrics.DELIVERIES.labels(state).set(count)
+            found = await unfinished(self.pool, clock())
         except Trouble as trouble:
             log.info("metrics.not_refreshed", reason=str(trouble))
+            return
+        metrics.UNFINISHED.labels("pending").set(found.pending)
+        metrics.UNFINISHED.labels("routed").set(found.routed)
+        metrics.UNFINISHED.labels("held").set(found.held)
+        metrics.UNFINISHED.labels("dead").set(found.dead)
+        metrics.OVERDUE.set(found.overdue)
 
 
 @asynccontextmanager

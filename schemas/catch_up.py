@@ -7,7 +7,7 @@ from pydantic import Field
 from schemas.identifiers import AgencyCodeText
 from schemas.wire import Instant, Version1, Wire
 
-CatchUpState = Literal["running", "paused", "stopped", "cancelled", "done"]
+CatchUpState = Literal["running", "suspended", "paused", "stopped", "cancelled", "done"]
 
 
 class CatchUp(Wire):
@@ -18,7 +18,8 @@ class CatchUp(Wire):
         number: Number of the replay, by which the operator finds it.
         agency: Whose deliveries are handed out again.
         since: From when on.
-        state: Where it stands; only the operator pauses or cancels it.
+        state: Where it stands; only the operator pauses or cancels it. Suspended while the directory suspends the agency:
+            it goes on by itself when the agency is open again.
         size: Deliveries that are to be handed out again.
         handed_out: How many of them are in the queue again.
         not_handed_out: How many will not come: cancelled, or not taken by the queue for a day.

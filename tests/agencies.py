@@ -152,6 +152,13 @@ class Agencies:
             await self.leave(code)
         await self.join(code)
 
+    async def lose_disk(self, code: str) -> None:
+        """Let an endpoint lose all that it knew of what it was handed, and go on."""
+        await self.leave(code)
+        for lost in self.folder.glob(f"{code}.guard*"):
+            lost.unlink()
+        await self.join(code)
+
     async def _listen(self, code: str, client: AgencyClient) -> None:
         """Listen for ever; what a broken connection interrupts is answered when it comes again."""
         while True:

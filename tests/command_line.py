@@ -3,28 +3,30 @@
 import asyncio
 import json
 import os
-import subprocess
-import sys
+import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 from hub.installation import Installation
+from tests.forked import Forked
 
 
 async def truc(installation: Installation, *arguments: str, expect: int = 0) -> str:
     """Run `truc` against an installation; returns what it printed on stdout."""
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "hub", *arguments],
-        env={**os.environ, **installation.environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    assert done.returncode == expect, f"truc {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    environment = {**os.environ, **installation.environment}
+    code, printed, said = await asyncio.to_thread(_run, arguments, environment)
+    assert code == expect, f"truc {' '.join(arguments)}: {code}\n{printed}{said}"
+    return printed
 
 
 async def truc_json(installation: Installation, *arguments: str, expect: int = 0) -> dict[str, Any]:
     """Run `truc … --json`."""
     return dict(json.loads(await truc(installation, *arguments, "--json", expect=expect)))
+
+
+def _run(arguments: tuple[str, ...], environment: Mapping[str, str]) -> tuple[int, str, str]:
+    with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
+        code = Forked(arguments, environment, stdout, stderr).wait()
+        stdout.seek(0)
+        stderr.seek(0)
+        return code, stdout.read(), stderr.read()

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -17,6 +16,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from hub.installation import Installation
+from tests.forked import Forked
 
 _PATIENCE = 4
 
@@ -53,17 +53,11 @@ class HubProcess:
             **given,
         }
         self.loops = loops
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Forked | None = None
 
     def start(self) -> Self:
         with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "hub", "run", *self.loops],
-                env=dict(self.environment),
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-            )
+            self.process = Forked(["run", *self.loops], self.environment, log, log)
         return self
 
     def failing(self) -> dict[str, str] | None:

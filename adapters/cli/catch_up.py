@@ -15,6 +15,7 @@ _AGO: Final = re.compile(r"([1-9][0-9]{0,3})([hd])")
 _UNITS: Final = {"h": "hours", "d": "days"}
 _STATES_VI: Final = {
     "running": "đang gửi lại",
+    "suspended": "tạm dừng vì danh mục đang tạm ngừng đơn vị, tự tiếp tục khi đơn vị được mở lại",
     "paused": "đơn vị vận hành tạm dừng",
     "stopped": "tự dừng",
     "cancelled": "đơn vị vận hành đã hủy phần còn lại",

@@ -146,14 +146,23 @@ def sign_of(transition: Transition) -> Sign | None:
     return Sign(noticed, delivery.delivery_id, code)
 
 
+def is_suspended(agency: AgencyCode, directory: Directory) -> bool:
+    """Tell whether the directory suspends an agency."""
+    known = directory.agencies.get(agency)
+    return known is not None and known.state == "suspended"
+
+
 def reason_to_hold(delivery: Delivery, breaker: Breaker | None, directory: Directory) -> str | None:
-    """Say by which code a delivery that is due must be held instead of handed over; `None` when it goes out."""
-    if not delivery.wants_receipt or delivery.state != "pending":
+    """Say by which code a delivery that is due must be held instead of handed over; `None` when it goes out.
+
+    What is handed out again to an agency that catches up is the copy of a delivery that is settled: no breaker is about it.
+    """
+    is_copy = delivery.state != "pending"
+    if not (delivery.wants_receipt or is_copy):
         return None
-    agency = directory.agencies.get(delivery.recipient)
-    if agency is not None and agency.state == "suspended":
+    if is_suspended(delivery.recipient, directory):
         return SUSPENDED
-    if breaker is None:
+    if breaker is None or is_copy:
         return None
     if breaker.held_by is not None:
         return HELD_BY_PERSON

@@ -1,7 +1,8 @@
 """What a replay may send, how fast, and when it stops by itself: pure functions over what the ledger counts.
 
 ```
-planned ─► running ─► done                   paused by a person, or after the one that was tried
+planned ─► running ─► done                   paused by a person, or after the one that was tried; a catch-up also while
+   │                                         its agency is suspended, and then it goes on by itself
    │  └► awaiting-second ─► running          stopped by itself: more than a fifth of the first twenty failed again
    └─────────────┴──────────┴► cancelled     what has been released goes on; what has not is left alone
 ```
@@ -43,6 +44,9 @@ MAX_FAILING: Final = 0.2
 
 PATIENCE: Final = timedelta(minutes=5)
 """How long the rest waits for an answer to the first."""
+
+SUSPENDED: Final = "agency-suspended"
+"""Why a catch-up is paused that goes on by itself when its agency is open again."""
 
 PLAN_LIFETIME: Final = timedelta(hours=24)
 """After which a plan that nobody started says nothing any more, and only keeps others from replaying its items."""
@@ -89,6 +93,8 @@ class Progress:
         released_last_minute: Items released within the last `MINUTE`.
         released_just_now: Items released within the last `MOMENT`.
         purpose: What it is for.
+        agency: Who catches up.
+        said: Why it stands where it stands.
     """
 
     state: ReplayState
@@ -101,6 +107,8 @@ class Progress:
     released_last_minute: int = 0
     released_just_now: int = 0
     purpose: Purpose = "dead-letters"
+    agency: AgencyCode | None = None
+    said: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +141,23 @@ Step = Release | Turn | None
 """What comes next; `None` is to wait."""
 
 
-def next_step(progress: Progress, now: datetime) -> Step:  # noqa: PLR0911 - one return for each rule
-    """Say what a replay does now; total."""
+def next_step(  # noqa: PLR0911 - one return for each rule
+    progress: Progress, now: datetime, *, suspended: bool = False
+) -> Step:
+    """Say what a replay does now; total.
+
+    Args:
+        progress: How far it is.
+        now: The present.
+        suspended: Whether the directory suspends the agency that catches up.
+    """
     pace = progress.pace
     if progress.state != "running" or pace is None:
-        waits = progress.state in ("planned", "awaiting-second")
-        return Turn("cancelled", "not-started") if waits and now - progress.since > PLAN_LIFETIME else None
+        return _at_rest(progress, now, suspended=suspended)
     if not progress.waiting and not progress.in_hand:
         return Turn("done", "all-have-an-outcome")
+    if suspended:
+        return Turn("paused", SUSPENDED)
     if pace.mode == "one" and progress.watched:
         return _after_the_one(progress.watched[0])
     failing = progress.watched.count("failing")
@@ -160,10 +177,21 @@ def next_step(progress: Progress, now: datetime) -> Step:  # noqa: PLR0911 - one
         if failing + unknown > bearable and patient:
             return None
         room = RELEASE_BATCH
+    return _some(progress, pace, min(room, RELEASE_BATCH))
+
+
+def _some(progress: Progress, pace: ReplayPace, room: int) -> Step:
     if pace.mode == "all":
-        return Release(min(room, RELEASE_BATCH))
-    at_most = min(room, RELEASE_BATCH, _allowed_now(progress, pace.per_minute))
+        return Release(room)
+    at_most = min(room, _allowed_now(progress, pace.per_minute))
     return Release(at_most, pace.per_recipient) if at_most > 0 else None
+
+
+def _at_rest(progress: Progress, now: datetime, *, suspended: bool) -> Step:
+    if progress.state in ("planned", "awaiting-second"):
+        return Turn("cancelled", "not-started") if now - progress.since > PLAN_LIFETIME else None
+    may_go_on = progress.state == "paused" and progress.said == SUSPENDED and not suspended
+    return Turn("running", "agency-open-again") if may_go_on else None
 
 
 def _after_the_one(fate: Fate) -> Step:
@@ -181,10 +209,12 @@ def _allowed_now(progress: Progress, per_minute: int) -> int:
     return min(per_minute - progress.released_last_minute, a_moments - progress.released_just_now)
 
 
-def fate_of(outcome: Outcome | None, state: State | None, attempts: int) -> Fate:
+def fate_of(outcome: Outcome | None, state: State | None, attempts: int, code: str | None) -> Fate:
     """Say what a released item has come to.
 
-    A delivery that is tried a second time has failed once since its release, whatever its state is by now.
+    A delivery that is tried a second time has failed once since its release, whatever its state is by now. So has one
+    that waits with a code: the last attempt that it has is never counted before it reaches the recipient. Only where the
+    broker did not say what became of it (E803), nothing is known.
     """
     match outcome:
         case "received" | "accepted" | "handed-out":
@@ -195,7 +225,7 @@ def fate_of(outcome: Outcome | None, state: State | None, attempts: int) -> Fate
             pass
     if state == "received":
         return "good"
-    failed_once = attempts >= (2 if state == "routed" else 1)
+    failed_once = attempts >= (2 if state == "routed" else 1) or (state == "pending" and code not in (None, "E803"))
     return "failing" if state in ("dead", "expired") or (state is not None and failed_once) else "unknown"
 
 

@@ -4,16 +4,20 @@ A received delivery stays received; that it is handed out again is an event besi
 receipt finds it received and changes nothing.
 
 What the agency's queue does not take is tried again a minute later, until it has waited for a day. Its lifetime may be
-over long ago, so it bounds nothing here.
+over long ago, so it bounds nothing here. What waits because the directory suspends the agency is asked about every
+minute as well, and never given up.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+import asyncpg
+
 from hub.core.delivery import Due, Transition
+from hub.core.replay import Outcome
 from hub.store.entries import DELIVERY_COLUMNS, Entries, delivery_of
 from hub.store.errors import translated
 from hub.store.pool import Connection, Pool
@@ -28,7 +32,7 @@ class CatchUpClaim:
     """Items that nobody else takes while the claim is open."""
 
     due: Sequence[Due]
-    _replays: dict[DeliveryId, int]
+    _items: Mapping[DeliveryId, asyncpg.Record]
     _connection: Connection
 
     async def settle(self, transitions: Sequence[Transition], now: datetime) -> None:
@@ -40,21 +44,30 @@ class CatchUpClaim:
         if not transitions:
             return
         entries = Entries(now)
-        taken = [transition.delivery for transition in transitions if transition.state == "routed"]
-        for delivery in taken:
-            entries.event(
-                "delivery.handed-out-again",
-                "replay",
-                object_id=delivery.object_id,
-                delivery_id=delivery.delivery_id,
-                detail={"replay": self._replays[delivery.delivery_id]},
-            )
-        rows = [(str(item.delivery.delivery_id), item.state == "routed", item.code) for item in transitions]
+        rows = []
+        for transition in transitions:
+            delivery = transition.delivery
+            item = self._items[delivery.delivery_id]
+            outcome = _outcome_of(transition, item["released_at"], now)
+            rows.append((item["letter_id"], outcome, transition.code, transition.state == "held"))
+            if outcome == "handed-out":
+                entries.event(
+                    "delivery.handed-out-again",
+                    "replay",
+                    object_id=delivery.object_id,
+                    delivery_id=delivery.delivery_id,
+                    detail={"replay": item["replay_id"]},
+                )
         with translated():
-            await self._connection.execute(
-                _SETTLE, *map(list, zip(*rows, strict=True)), now, now + _AGAIN, now - _PATIENCE
-            )
+            await self._connection.execute(_SETTLE, *map(list, zip(*rows, strict=True)), now, now + _AGAIN)
             await entries.write(self._connection)
+
+
+def _outcome_of(transition: Transition, released_at: datetime, now: datetime) -> Outcome | None:
+    """Say what has become of an item; `None` while it is tried again."""
+    if transition.state == "routed":
+        return "handed-out"
+    return "expired" if transition.state != "held" and released_at <= now - _PATIENCE else None
 
 
 class CatchUps:
@@ -79,12 +92,12 @@ class CatchUps:
         async with self._pool.around() as connection:
             with translated():
                 rows = await connection.fetch(_CLAIM, now, self._max_batch)
-            replays = {row["delivery_id"]: row["replay_id"] for row in rows}
-            yield CatchUpClaim([Due(delivery_of(row), row["token"]) for row in rows], replays, connection)
+            items = {row["delivery_id"]: row for row in rows}
+            yield CatchUpClaim([Due(delivery_of(row), row["token"]) for row in rows], items, connection)
 
 
 _CLAIM: Final = """
-SELECT item.replay_id, token, {columns}
+SELECT item.replay_id, letter_id, released_at, token, {columns}
 FROM replay_items AS item
 JOIN replays USING (replay_id)
 JOIN deliveries AS delivery USING (delivery_id)
@@ -98,12 +111,14 @@ FOR UPDATE OF item SKIP LOCKED
     columns=", ".join(f"delivery.{name}" if name != "object_id" else name for name in DELIVERY_COLUMNS.split(", "))
 )
 
+# What is held because its agency is suspended has its whole day again when that is over.
 _SETTLE: Final = """
 UPDATE replay_items AS item
-SET outcome = CASE WHEN taken THEN 'handed-out' WHEN released_at <= $6 THEN 'expired' END,
-    because = CASE WHEN NOT taken AND released_at <= $6 THEN tried.code END,
-    ended_at = CASE WHEN taken OR released_at <= $6 THEN $4::timestamptz END,
-    next_attempt_at = CASE WHEN NOT taken AND released_at > $6 THEN $5::timestamptz END
-FROM unnest($1::text[], $2::boolean[], $3::text[]) AS tried (letter_id, taken, code)
+SET outcome = tried.outcome,
+    because = CASE tried.outcome WHEN 'expired' THEN tried.code END,
+    ended_at = CASE WHEN tried.outcome IS NOT NULL THEN $5::timestamptz END,
+    next_attempt_at = CASE WHEN tried.outcome IS NULL THEN $6::timestamptz END,
+    released_at = CASE WHEN is_held THEN $5::timestamptz ELSE released_at END
+FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[]) AS tried (letter_id, outcome, code, is_held)
 WHERE item.letter_id = tried.letter_id AND item.outcome IS NULL AND released_at IS NOT NULL
 """

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from hub.core.catch_up import CatchUpLimits, LastCatchUp, answer_to
+from hub.core.replay import SUSPENDED
 from hub.core.trouble import Conflict
 from hub.store.pool import Connection, Pool
 from hub.store.replay_orders import begin_catch_up
@@ -16,7 +17,7 @@ _ONE_AT_A_TIME: Final = "SELECT pg_advisory_xact_lock(hashtext('truc catch-up'))
 
 # The newest catch-up of an agency, and what became of its items.
 _LAST: Final = """
-SELECT replay_id, state, selection, per_minute, size, changed_at,
+SELECT replay_id, state, said, selection, per_minute, size, changed_at,
     (SELECT count(*) FROM replay_items AS item WHERE item.replay_id = replays.replay_id AND outcome = 'handed-out')
         AS handed_out,
     (SELECT count(*) FROM replay_items AS item
@@ -26,7 +27,11 @@ WHERE purpose = 'catch-up' AND selection ->> 'agency' = $1
 ORDER BY replay_id DESC
 LIMIT 1
 """
-_OPEN: Final = "SELECT count(*) FROM replays WHERE purpose = 'catch-up' AND state NOT IN ('done', 'cancelled')"
+# Those that go on; who is suspended gets nothing, perhaps for months, and takes nobody's place.
+_OPEN: Final = """
+SELECT count(*) FROM replays
+WHERE purpose = 'catch-up' AND state NOT IN ('done', 'cancelled') AND (state, said) IS DISTINCT FROM ('paused', $1)
+"""
 
 
 class PostgresCatchUpRequests:
@@ -59,7 +64,7 @@ class PostgresCatchUpRequests:
             async with self._pool.transaction() as connection:
                 await connection.execute(_ONE_AT_A_TIME)
                 last = await _last(connection, agency)
-                open_count: int = await connection.fetchval(_OPEN)
+                open_count: int = await connection.fetchval(_OPEN, SUSPENDED)
                 answer = answer_to(since, last, open_count, self._limits, now)
                 if answer is None:
                     await begin_catch_up(
@@ -98,7 +103,7 @@ async def _last(connection: Connection, agency: AgencyCode) -> LastCatchUp | Non
         number=row["replay_id"],
         agency=agency,
         since=int(datetime.fromisoformat(selection["since"]).timestamp()),
-        state=row["state"],
+        state="suspended" if (row["state"], row["said"]) == ("paused", SUSPENDED) else row["state"],
         size=row["size"],
         handed_out=row["handed_out"],
         not_handed_out=row["not_handed_out"],

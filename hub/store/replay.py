@@ -15,6 +15,7 @@ from hub.core.delivery import Delivery, Due
 from hub.core.replay import (
     MINUTE,
     MOMENT,
+    SUSPENDED,
     WATCHED,
     Progress,
     Release,
@@ -27,6 +28,7 @@ from hub.core.replay import (
 from hub.core.submission import Submission
 from hub.store.entries import DELIVERY_COLUMNS, Entries, delivery_of, lock_deliveries
 from hub.store.pool import Connection, Pool
+from schemas.identifiers import AgencyCode
 from schemas.refusal import Problem
 
 Candidate = Due | Submission
@@ -58,7 +60,7 @@ class PostgresReplays:
             Unavailable: When the database does not answer.
         """
         async with self._pool.reading() as connection:
-            return [row["replay_id"] for row in await connection.fetch(_OPEN)]
+            return [row["replay_id"] for row in await connection.fetch(_OPEN, SUSPENDED)]
 
     async def step(self, replay_id: int, decide: Callable[[Progress], Step], rehearse: Rehearse, now: datetime) -> int:
         """Do what `decide` says about one replay; returns how many of its items changed.
@@ -107,7 +109,10 @@ RETURNING item.letter_id
 """
 
 _OPEN: Final = """
-SELECT replay_id FROM replays WHERE state IN ('planned', 'awaiting-second', 'running') ORDER BY replay_id
+SELECT replay_id FROM replays WHERE state IN ('planned', 'awaiting-second', 'running')
+UNION ALL
+SELECT replay_id FROM replays WHERE purpose = 'catch-up' AND state = 'paused' AND said = $1
+ORDER BY replay_id
 """
 _LOCK_REPLAY: Final = "SELECT * FROM replays WHERE replay_id = $1 FOR UPDATE SKIP LOCKED"
 
@@ -122,9 +127,9 @@ FROM replay_items
 WHERE replay_id = $1 AND released_at > $2
 """
 _WATCHED: Final = """
-SELECT released_at, outcome, state, attempts
+SELECT released_at, outcome, state, attempts, delivery.code
 FROM replay_items
-LEFT JOIN deliveries USING (delivery_id)
+LEFT JOIN deliveries AS delivery USING (delivery_id)
 WHERE replay_id = $1 AND released_at >= $2
 ORDER BY released_at, position
 LIMIT $3
@@ -151,11 +156,16 @@ async def _progress_of(connection: Connection, replay: asyncpg.Record, now: date
         pace=ReplayPace(replay["mode"], replay["per_minute"], replay["per_recipient"]),
         waiting=counts["waiting"],
         in_hand=counts["in_hand"],
-        watched=[fate_of(row["outcome"], row["state"] if counted else None, row["attempts"] or 0) for row in watched],
+        watched=[
+            fate_of(row["outcome"], row["state"] if counted else None, row["attempts"] or 0, row["code"])
+            for row in watched
+        ],
         watched_until=watched[-1]["released_at"] if watched else None,
         released_last_minute=max(released["last_minute"], not_taken),
         released_just_now=released["just_now"],
         purpose=replay["purpose"],
+        agency=None if counted else AgencyCode(replay["selection"]["agency"]),
+        said=replay["said"],
     )
 
 

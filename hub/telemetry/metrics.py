@@ -49,8 +49,11 @@ BATCH_SIZE: Final = Histogram(
 TROUBLES: Final = Counter(
     "truc_troubles_total", "Turns that ended because a part did not answer.", ["loop", "part"], registry=REGISTRY
 )
-DELIVERIES: Final = Gauge(
-    "truc_deliveries", "Deliveries of documents in the ledger, by state.", ["state"], registry=REGISTRY
+UNFINISHED: Final = Gauge(
+    "truc_deliveries", "Deliveries that are not settled, in the whole ledger, by state.", ["state"], registry=REGISTRY
+)
+OVERDUE: Final = Gauge(
+    "truc_deliveries_overdue", "Routed deliveries whose time for a receipt is over.", registry=REGISTRY
 )
 PART_UP: Final = Gauge("truc_part_up", "Whether a part answered when last asked.", ["part"], registry=REGISTRY)
 

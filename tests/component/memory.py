@@ -32,6 +32,7 @@ from hub.core.policy import Pace, Policy
 from hub.core.reference import check_references
 from hub.core.replay import (
     MOMENT,
+    SUSPENDED,
     Outcome,
     Progress,
     Purpose,
@@ -677,6 +678,7 @@ class MemoryReplay:
     state: ReplayState = "running"
     said: str | None = None
     purpose: Purpose = "dead-letters"
+    agency: AgencyCode | None = None
 
 
 @dataclass(slots=True)
@@ -704,7 +706,7 @@ class MemoryReplays:
             )
         ]
         items = [MemoryItem(key) for key in had]
-        self.replays[len(self.replays) + 1] = MemoryReplay(items, pace, now, purpose="catch-up")
+        self.replays[len(self.replays) + 1] = MemoryReplay(items, pace, now, purpose="catch-up", agency=agency)
         return len(self.replays)
 
     def released(self, purpose: Purpose, now: datetime) -> list[MemoryItem]:
@@ -729,7 +731,11 @@ class MemoryReplays:
         return settled
 
     async def open_replays(self) -> list[int]:
-        return [number for number, replay in self.replays.items() if replay.state == "running"]
+        return [
+            number
+            for number, replay in self.replays.items()
+            if replay.state == "running" or (replay.state, replay.said) == ("paused", SUSPENDED)
+        ]
 
     async def step(
         self,
@@ -751,7 +757,7 @@ class MemoryReplays:
     def _progress(self, replay: MemoryReplay, now: datetime) -> Progress:
         released = sorted((item for item in replay.items if item.released_at), key=lambda item: item.released_at)
         watched = released[:20]
-        rows = [self.ledger.rows[item.delivery_id].delivery if item.delivery_id else None for item in watched]
+        rows = [self.ledger.rows[item.delivery_id] if item.delivery_id else None for item in watched]
         counted = replay.purpose == "dead-letters"
         minute_ago = now - timedelta(seconds=60)
         return Progress(
@@ -761,10 +767,14 @@ class MemoryReplays:
             waiting=sum(not item.released_at and not item.outcome for item in replay.items),
             in_hand=sum(bool(item.released_at) and not item.outcome for item in replay.items),
             watched=[
-                fate_of(item.outcome, row.state if row and counted else None, row.attempts if row else 0)
+                fate_of(item.outcome, row.delivery.state, row.delivery.attempts, row.code)
+                if row and counted
+                else fate_of(item.outcome, None, 0, None)
                 for item, row in zip(watched, rows, strict=True)
             ],
             purpose=replay.purpose,
+            agency=replay.agency,
+            said=replay.said,
             watched_until=watched[-1].released_at if watched else None,
             released_last_minute=sum(item.released_at > minute_ago for item in released),
             released_just_now=sum(item.released_at > now - MOMENT for item in released),

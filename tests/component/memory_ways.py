@@ -79,6 +79,8 @@ class MemoryCatchUpClaim:
             item.outcome = "handed-out"
             event = Event("delivery.handed-out-again", delivery.object_id, delivery.delivery_id)
             self.replays.ledger.events.append(event)
+        elif transition.state == "held":
+            item.released_at, item.next_attempt_at = now, now + timedelta(minutes=1)
         elif item.released_at is not None and item.released_at <= now - timedelta(days=1):
             item.outcome = "expired"
         else:

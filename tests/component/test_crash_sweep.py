@@ -182,23 +182,30 @@ async def sent_again_after_they_were_mended(world: World) -> None:
 
 
 async def lost_its_disk(world: World) -> None:
-    """An agency loses all that it had, and its guard; it catches up, though its queue takes nothing at first."""
+    """An agency loses all that it had, and its guard; it catches up, though its queue is full and it is suspended."""
     lost = RECIPIENTS[0]
     documents = [
         world.submit(world.token(world.envelope(to=RECIPIENTS[:1])), message_id=str(number)) for number in range(2)
     ]
     await world.run_to_the_end()
-    tries: dict[object, int] = {}
+    open_again = world.now + timedelta(seconds=90)
+    tried: set[DeliveryId] = set()
 
     def fate(posting: Posting) -> Handover | None:
-        tries[posting.delivery.delivery_id] = tries.get(posting.delivery.delivery_id, 0) + 1
-        return "not-taken" if tries[posting.delivery.delivery_id] == 1 else None
+        """Take the first one; when it comes to the second, the queue is full and the directory suspends the agency."""
+        tried.add(posting.delivery.delivery_id)
+        if len(tried) == 1 or world.now >= open_again:
+            return None
+        world.suspended_until[lost] = open_again
+        return "not-taken"
 
     world.fate = fate
     world.lose_disk(lost)
     replay = world.replays.replays[world.replays.start_catch_up(lost, ReplayPace("all", 60, 60), world.now)]
     await world.run_to_the_end()
+    assert world.now >= open_again
     assert (replay.state, [item.outcome for item in replay.items]) == ("done", ["handed-out", "handed-out"])
+    assert len([item for item in world.handed if item.recipient == lost]) == 2
     for document_id in documents:
         assert set(world.states_of(document_id).values()) == {"received"}
 

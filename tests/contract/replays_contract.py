@@ -1,12 +1,13 @@
 """What every ledger does for the loop of replays; a subclass provides the fixture `store`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
-from hub.core.replay import Progress, Release, ReplayPace, Turn
-from hub.core.settlement import settle_attempt
+from hub.core.replay import SUSPENDED, Progress, Release, ReplayPace, Turn
+from hub.core.settlement import settle_attempt, settle_held
 from hub.core.verdict import Accept
 from schemas.identifiers import AgencyCode, DeliveryId
 from schemas.refusal import Problem
@@ -91,6 +92,17 @@ class ReplaysContract:
         assert (seen[0].state, seen[0].pace) == ("running", ALL)
         assert (seen[1].released_last_minute, seen[1].released_just_now) == (1, 1)
         assert seen[1].watched_until == LATER
+
+    async def test_item_without_a_queue_is_failing_though_one_attempt_is_all_and_it_counts_none(self, store: Store):
+        await dead(store)
+        replay = await store.start_replay(ALL, LATER)
+        await store.replays.step(replay, lambda _: Release(1), rehearsed, LATER)
+        once = replace(POLICY, max_attempts=1)
+        async with store.deliveries.claim(LATER) as claim:
+            await claim.settle([settle_attempt(due.delivery, "unroutable", once, LATER) for due in claim.due], LATER)
+        seen: list[Progress] = []
+        await store.replays.step(replay, seen.append, rehearsed, LATER)
+        assert list(seen[0].watched) == ["failing"]
 
     async def test_item_that_is_dead_no_longer_is_skipped(self, store: Store):
         [delivery] = await dead(store)
@@ -200,6 +212,38 @@ class WaysContract:
         assert tries == [1, 0, 1, 1]
         assert await store.outcomes(replay) == {delivery: "expired"}
         assert await tried(LATER + timedelta(days=2)) == 0
+
+    async def test_what_a_suspended_agency_had_waits_a_minute_at_a_time_and_is_never_given_up(self, store: Store):
+        [delivery] = await had(store)
+        before = await store.rows()
+        replay = await store.start_catch_up(AgencyCode(RECIPIENTS[0]), LATER)
+        await store.replays.step(replay, lambda _: Release(10), rehearsed, LATER)
+
+        async def tried(moment: datetime) -> int:
+            async with store.catch_ups.claim(moment) as claim:
+                await claim.settle([settle_held(due.delivery, "E812") for due in claim.due], moment)
+                return len(claim.due)
+
+        minute, day = timedelta(minutes=1), timedelta(days=1)
+        tries = [await tried(LATER + wait) for wait in (minute * 0, minute / 2, minute, 2 * day)]
+        assert tries == [1, 0, 1, 1]
+        assert await store.outcomes(replay) == {delivery: None}
+        async with store.catch_ups.claim(LATER + 2 * day + minute) as claim:
+            again = [settle_attempt(due.delivery, "not-taken", POLICY, LATER) for due in claim.due]
+            await claim.settle(again, LATER + 2 * day + minute)
+        assert await store.outcomes(replay) == {delivery: None}, "its day begins when it is open again"
+        assert await store.rows() == before
+
+    async def test_catch_up_of_a_suspended_agency_is_looked_at_and_one_that_a_person_paused_is_not(self, store: Store):
+        await had(store)
+        replay = await store.start_catch_up(AgencyCode(RECIPIENTS[0]), LATER)
+        seen: list[Progress] = []
+        await store.replays.step(replay, lambda _: Turn("paused", SUSPENDED), rehearsed, LATER)
+        assert list(await store.replays.open_replays()) == [replay]
+        await store.replays.step(replay, seen.append, rehearsed, LATER)
+        assert (seen[0].state, seen[0].said, seen[0].agency) == ("paused", SUSPENDED, RECIPIENTS[0])
+        await store.replays.step(replay, lambda _: Turn("paused", "by-a-person"), rehearsed, LATER)
+        assert list(await store.replays.open_replays()) == []
 
 
 async def had(store: Store) -> Sequence[DeliveryId]:

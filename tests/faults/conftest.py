@@ -1,13 +1,9 @@
 """Installations whose servers may be killed, and traffic that goes on meanwhile."""
 
 import asyncio
-import json
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from os import environ
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +15,7 @@ from hub.dev.rabbitmq import PrivateRabbitMQ
 from hub.installation import Installation, install
 from schemas.identifiers import DocumentId
 from tests.agencies import COUNTRY, MINISTRY, Agencies, document
+from tests.command_line import truc_json
 from tests.hub_process import free_port
 from tests.services import Broker
 
@@ -78,11 +75,14 @@ class Traffic:
     async def during(self, fault: Callable[[], Awaitable[None]], count: int = 120) -> None:
         """Submit documents, with the fault in the middle of them."""
         going_on = asyncio.create_task(self.go_on(count))
-        while len(self.submitted) < count // 4:
-            assert not going_on.done(), going_on
-            await asyncio.sleep(0.02)
-        await fault()
-        await going_on
+        try:
+            while len(self.submitted) < count // 4:
+                assert not going_on.done(), going_on
+                await asyncio.sleep(0.02)
+            await fault()
+            await going_on
+        finally:
+            going_on.cancel()
 
     async def has_arrived(self, timeout_s: float = 90) -> None:
         """Every document was handed over by every recipient's adapter, exactly once."""
@@ -91,17 +91,9 @@ class Traffic:
         await self.agencies.all_receipts_are_back(len(self.submitted), timeout_s)
 
 
-def audit(installation: Installation) -> dict[str, Any]:
+async def audit(installation: Installation) -> dict[str, Any]:
     """Run `truc audit` as an operator does; fails when it finds anything."""
-    done = subprocess.run(
-        [sys.executable, "-m", "hub", "audit", "--full", "--json"],
-        env={**environ, **installation.environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return dict(json.loads(done.stdout))
+    return await truc_json(installation, "audit", "--full")
 
 
 @pytest.fixture

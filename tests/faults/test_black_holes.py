@@ -38,7 +38,7 @@ async def test_frames_between_broker_and_hub_are_swallowed(
         finally:
             hub.end()
         assert proxy.swallowed > 0
-    assert audit(installation)["clean"]
+    assert (await audit(installation))["clean"]
 
 
 async def test_confirms_swallowed_for_longer_than_the_hub_waits_give_duplicates_that_the_guard_drops(
@@ -57,7 +57,7 @@ async def test_confirms_swallowed_for_longer_than_the_hub_waits_give_duplicates_
             await traffic.has_arrived()
         finally:
             hub.end()
-    assert audit(installation)["clean"]
+    assert (await audit(installation))["clean"]
 
 
 async def test_a_memory_alarm_of_the_broker_only_delays(
@@ -80,4 +80,4 @@ async def test_a_memory_alarm_of_the_broker_only_delays(
         await hub.ready()
     finally:
         hub.end()
-    assert audit(mortal_broker)["clean"]
+    assert (await audit(mortal_broker))["clean"]

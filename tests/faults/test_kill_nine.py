@@ -29,7 +29,7 @@ async def test_the_hub_dies_again_and_again(installation: Installation, agencies
         await traffic.has_arrived()
     finally:
         hub.end()
-    assert audit(installation)["clean"]
+    assert (await audit(installation))["clean"]
 
 
 async def test_one_of_several_processes_dies_and_the_others_take_over(
@@ -54,7 +54,7 @@ async def test_one_of_several_processes_dies_and_the_others_take_over(
     finally:
         for process in (*first, *second, rest):
             process.end()
-    assert audit(installation)["clean"]
+    assert (await audit(installation))["clean"]
 
 
 async def test_the_broker_dies(
@@ -75,7 +75,7 @@ async def test_the_broker_dies(
         await hub.ready()
     finally:
         hub.end()
-    assert audit(mortal_broker)["clean"]
+    assert (await audit(mortal_broker))["clean"]
 
 
 async def test_the_database_dies(
@@ -97,7 +97,7 @@ async def test_the_database_dies(
             await hub.ready()
     finally:
         hub.end()
-    assert audit(mortal_database)["clean"]
+    assert (await audit(mortal_database))["clean"]
 
 
 async def test_sigterm_drains_and_settles(installation: Installation, agencies: Agencies, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ async def test_sigterm_drains_and_settles(installation: Installation, agencies: 
     async def stop_and_start() -> None:
         assert await asyncio.to_thread(hub.stop) == 0
         assert "hub.stopped" in hub.log()
-        assert audit(installation)["clean"]
+        assert (await audit(installation))["clean"]
         hub.start()
 
     try:
@@ -118,4 +118,4 @@ async def test_sigterm_drains_and_settles(installation: Installation, agencies: 
     finally:
         hub.end()
     assert "Traceback" not in hub.log()
-    assert audit(installation)["clean"]
+    assert (await audit(installation))["clean"]

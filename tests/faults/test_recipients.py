@@ -13,7 +13,7 @@ import aio_pika
 from hub.dev.rabbitmq import PrivateRabbitMQ
 from hub.installation import Installation
 from schemas.addresses import DEAD, SUBMIT, agency_queue, submit_key
-from schemas.identifiers import DocumentId, delivery_id_of
+from schemas.identifiers import AgencyCode, DocumentId, delivery_id_of
 from schemas.receipt import RECEIPT_TYP, Answer, Receipt
 from schemas.signing import sign
 from tests.agencies import COMMUNE, MINISTRY, PROVINCE, Agencies, document
@@ -35,13 +35,13 @@ async def running(installation: Installation, log: Path, *loops: str, **settings
 
 
 @asynccontextmanager
-async def plain_consumer(installation: Installation, how: str) -> AsyncIterator[list[bytes]]:
-    """Software that knows AMQP and nothing of receipts, in the place of the adapter of the province."""
+async def plain_consumer(installation: Installation, how: str, code: str = PROVINCE) -> AsyncIterator[list[bytes]]:
+    """Software that knows AMQP and nothing of receipts, in the place of the adapter of an agency."""
     taken: list[bytes] = []
-    connection = await aio_pika.connect(installation.accounts[PROVINCE].amqp_url)
+    connection = await aio_pika.connect(installation.accounts[AgencyCode(code)].amqp_url)
     async with connection:
         channel = await connection.channel()
-        queue = await channel.get_queue(agency_queue(PROVINCE), ensure=False)
+        queue = await channel.get_queue(agency_queue(code), ensure=False)
 
         async def take(message: aio_pika.abc.AbstractIncomingMessage) -> None:
             taken.append(message.body)
@@ -94,7 +94,7 @@ async def test_a_recipient_acknowledges_and_never_answers(
         await agencies.everyone_has(first + second, 60, recipients=(PROVINCE,))
         await agencies.all_receipts_are_back(8, 30, each=2)
     assert set(agencies.handed_over.values()) == {1}
-    assert audit(installation)["clean"]
+    assert (await audit(installation))["clean"]
 
 
 async def test_what_was_given_back_is_lost_with_the_dead_letter_queue(
@@ -115,7 +115,7 @@ async def test_what_was_given_back_is_lost_with_the_dead_letter_queue(
         assert await events(installation, "delivery.returned") == 0
         assert await events(installation, "delivery.overdue") >= 6
     assert set(agencies.handed_over.values()) == {1}
-    assert audit(installation)["clean"]
+    assert (await audit(installation))["clean"]
 
 
 async def test_what_is_given_back_again_and_again_needs_a_person_and_says_how_often(
@@ -136,7 +136,7 @@ async def test_what_is_given_back_again_and_again_needs_a_person_and_says_how_of
         assert [event["detail"] for event in row["events"] if event["event"] == "delivery.returned"] == [
             {"reason": "rejected"}
         ] * 3
-    assert audit(installation)["clean"]
+    assert (await audit(installation))["clean"]
 
 
 async def test_receipts_come_twice_late_and_for_others(
@@ -183,7 +183,7 @@ async def test_receipts_come_twice_late_and_for_others(
         await agencies.restart(PROVINCE)
         await agencies.everyone_has(sent, 60, recipients=(PROVINCE, COMMUNE))
     assert set(agencies.handed_over.values()) == {1}
-    assert audit(installation)["clean"]
+    assert (await audit(installation))["clean"]
 
 
 async def test_the_broker_restarts_while_documents_are_held_and_drained(
@@ -206,4 +206,4 @@ async def test_the_broker_restarts_while_documents_are_held_and_drained(
         await traffic.during(kill_and_restart, count=80)
         await traffic.has_arrived(120)
         assert await events(mortal_broker, "delivery.held") > 0
-    assert audit(mortal_broker)["clean"]
+    assert (await audit(mortal_broker))["clean"]

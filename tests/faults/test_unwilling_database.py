@@ -35,7 +35,7 @@ async def test_a_database_that_takes_no_changes_only_delays(
     await run_sql(url, f"BEGIN READ WRITE; ALTER DATABASE {name} RESET ALL; COMMIT")
     await run_sql(url, CUT_OTHERS)
     await agencies.everyone_has([each.document_id for each in sent], 30)
-    assert audit(installation)["clean"]
+    assert (await audit(installation))["clean"]
 
 
 async def test_a_submission_that_expired_in_the_queue_with_an_unstorable_id_blocks_no_other(

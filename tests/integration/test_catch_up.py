@@ -15,10 +15,12 @@ from hub.core.catch_up import CatchUpLimits
 from hub.core.delivery import Posting
 from hub.core.settlement import Handover
 from hub.dispatch import Dispatch
+from hub.store import replay_orders
 from hub.store.catch_up import CatchUps
 from hub.store.catch_up_requests import PostgresCatchUpRequests
 from hub.store.pool import open_pool
 from schemas.catch_up import CatchUp
+from schemas.checks.directory import Directory
 from schemas.identifiers import AgencyCode
 from tests.component.memory import MemoryBlobs, MemoryParts
 from tests.keys import agency_keys
@@ -151,13 +153,72 @@ async def test_mandate_to_send_is_none_to_receive(stage):
 
 
 async def test_suspended_agency_gets_nothing_again(stage):
-    who_is_who = directory()
-    suspended = replace(who_is_who.agencies[AgencyCode(PROVINCE)], state="suspended")
-    changed = replace(who_is_who, agencies={**who_is_who.agencies, suspended.code: suspended})
     requests = PostgresCatchUpRequests(stage.pool, LIMITS)
-    async with serving(MemoryBlobs(now), MemoryParts(), who_is_who=changed, catch_ups=requests) as serving_hub:
+    who_is_who = suspending(PROVINCE)
+    async with serving(MemoryBlobs(now), MemoryParts(), who_is_who=who_is_who, catch_ups=requests) as serving_hub:
         with pytest.raises(HubError, match="E405"):
             await catch_up(serving_hub, PROVINCE)
+
+
+async def test_agency_that_is_suspended_meanwhile_sees_why_it_waits_and_gets_the_rest_once_it_is_open_again(stage, hub):
+    begun = await catch_up(hub, PROVINCE)
+    open_again, stage.now = stage.directory, now()
+    queue = Queue()
+    await turn(stage, queue)
+    stage.directory = suspending(PROVINCE)
+    await run(stage, queue)
+    assert len(queue.postings) == 1
+    async with asking(hub, PROVINCE) as inquiry:
+        seen = await inquiry.latest_catch_up(AgencyCode(PROVINCE))
+    assert seen is not None
+    assert (seen.number, seen.state, seen.handed_out, seen.not_handed_out) == (begun.number, "suspended", 1, 0)
+    view = await stage.view(begun.number)
+    assert (view.state, view.said) == ("paused", "agency-suspended")
+    await catch_up(hub, COMMUNE)
+    await catch_up(hub, THROUGH_PLATFORM, by=PLATFORM)  # the second that goes on: one that waits takes no place
+    stage.directory = open_again
+    await run(stage, queue)
+    again = [item.delivery.delivery_id for item in queue.postings if item.delivery.recipient == PROVINCE]
+    assert len(again) == len(set(again)) == 12
+    assert (await stage.view(begun.number)).outcomes == {"handed-out": 12}
+    assert await replay_events(stage, begun.number) == [
+        ("replay.catch-up", PROVINCE, None),
+        ("replay.paused", "replay", "agency-suspended"),
+        ("replay.running", "replay", "agency-open-again"),
+        ("replay.done", "replay", "all-have-an-outcome"),
+    ]
+
+
+async def test_what_was_released_before_a_catch_up_was_cancelled_waits_for_its_suspended_agency_too(stage, hub):
+    begun = await catch_up(hub, PROVINCE)
+    open_again, stage.now = stage.directory, now()
+    await stage.loop().turn()
+    await replay_orders.cancel(stage.pool, begun.number, actor="an", now=stage.now)
+    stage.directory, queue = suspending(PROVINCE), Queue()
+    await run(stage, queue)
+    stage.now += timedelta(days=3)
+    await run(stage, queue)
+    assert queue.postings == []
+    stage.directory = open_again
+    await run(stage, queue)
+    assert (await stage.view(begun.number)).outcomes == {"cancelled": 11, "handed-out": 1}
+
+
+def suspending(code: str) -> Directory:
+    """The directory, with one agency suspended."""
+    who_is_who = directory()
+    suspended = replace(who_is_who.agencies[AgencyCode(code)], state="suspended")
+    return replace(who_is_who, agencies={**who_is_who.agencies, suspended.code: suspended})
+
+
+async def replay_events(stage: Stage, number: int) -> list[tuple[str, str, str | None]]:
+    async with stage.pool.reading() as connection:
+        told = await connection.fetch(
+            "SELECT event, actor, detail ->> 'why' AS why FROM ledger "
+            "WHERE event LIKE 'replay.%' AND (detail ->> 'replay')::integer = $1 ORDER BY event_id",
+            number,
+        )
+    return [(row["event"], row["actor"], row["why"]) for row in told]
 
 
 @pytest.mark.parametrize(("act", "granted_s"), [("ask", None), ("catch-up", None), ("catch-up", 1)])

@@ -20,13 +20,13 @@ from hub.core.ladder import Standing
 from hub.core.selection import Selection
 from hub.core.settlement import settle_attempt
 from hub.core.working_calendar import WorkingCalendar
-from hub.store.dead_letters import list_dead, show
+from hub.store.dead_letters import dismiss, list_dead, show
 from hub.store.deliveries import PostgresDeliveries
 from hub.store.directory import DirectoryStore
 from hub.store.ledger import PostgresLedger, parked_id_of
 from hub.store.parts import PostgresParts
 from hub.store.pool import open_pool
-from hub.store.statistics import deliveries_by_state, exchange
+from hub.store.statistics import Unfinished, exchange, unfinished
 from hub.store.trace import _CHAINS, MAX_LINKED, find
 from schemas.directory_file import AgencyEntry, DirectoryFile
 from schemas.envelope import EdxmlOrigin
@@ -229,9 +229,12 @@ async def test_figures_of_a_period(pool, accept):
     assert (await exchange(pool, NOW - DAY, NOW)).sent == {}
 
 
-async def test_unsettled_deliveries_are_counted_by_state(pool, accept):
+async def test_unfinished_deliveries_are_counted(pool, accept):
     """Two receipts on their way to the sender are deliveries as well."""
-    assert await deliveries_by_state(pool) == {"pending": 2, "routed": 1, "dead": 1, "held": 0}
+    assert await unfinished(pool, NOW) == Unfinished(pending=2, routed=1, overdue=0, held=0, dead=1)
+    assert (await unfinished(pool, NOW + DAY)).overdue == 1
+    await dismiss(pool, Selection(), "gửi giấy", actor="an", now=NOW + DAY)
+    assert (await unfinished(pool, NOW)).dead == 0
 
 
 async def test_trace_tells_how_far_each_office_has_come_and_why_one_refuses(pool, accept):

@@ -32,7 +32,9 @@ async def test_counts_in_the_metrics_are_what_happened(hub: HubProcess, agencies
     assert seen['truc_submissions_total{code="",verdict="accept"}'] == 1
     assert seen['truc_submissions_total{code="E404",verdict="refuse"}'] == 1
     assert seen['truc_answers_total{outcome="received"}'] == 3
-    assert seen['truc_deliveries{state="pending"}'] == 0
+    states = ("pending", "routed", "held", "dead")
+    assert [seen[f'truc_deliveries{{state="{state}"}}'] for state in states] == [0, 0, 0, 0]
+    assert seen["truc_deliveries_overdue"] == 0
 
 
 async def test_no_metric_names_an_agency_or_a_document(hub: HubProcess, agencies: Agencies) -> None:

@@ -158,9 +158,14 @@ def test_why_a_delivery_is_held(breaker: Breaker | None, state: str, code: str |
     assert reason_to_hold(delivery(), breaker, directory(state)) == code
 
 
-def test_letters_are_never_held_and_a_copy_of_what_is_settled_neither() -> None:
+def test_letters_are_never_held() -> None:
     assert reason_to_hold(delivery(typ=NOTICE_TYP), OPEN, directory("suspended")) is None
-    assert reason_to_hold(delivery(state="received"), OPEN, directory("suspended")) is None
+
+
+@pytest.mark.parametrize("had", [delivery(state="received"), delivery(state="routed", typ=NOTICE_TYP)])
+def test_what_is_handed_out_again_waits_only_while_its_agency_is_suspended(had: Delivery) -> None:
+    assert reason_to_hold(had, OPEN, directory("open")) is None
+    assert reason_to_hold(had, None, directory("suspended")) == "E812"
 
 
 def test_only_the_probe_is_the_probe() -> None:

@@ -19,11 +19,13 @@ from hub.core.replay import (
     PATIENCE,
     PLAN_LIFETIME,
     RELEASE_BATCH,
+    SUSPENDED,
     WATCHED,
     Fate,
     Progress,
     Release,
     ReplayPace,
+    ReplayState,
     Turn,
     fate_of,
     heirs_of,
@@ -82,6 +84,26 @@ def test_of_a_few_items_one_that_fails_is_enough() -> None:
 def test_catch_up_that_nobody_takes_is_over() -> None:
     seen = progress(purpose="catch-up", watched=watched(failing=5), waiting=7)
     assert next_step(seen, NOW) == Turn("cancelled", "5-of-5-failed-again")
+
+
+def test_catch_up_pauses_while_its_agency_is_suspended_and_goes_on_by_itself() -> None:
+    running = progress(purpose="catch-up", pace=RATE)
+    paused = replace(running, state="paused", said=SUSPENDED)
+    assert next_step(running, NOW, suspended=True) == Turn("paused", SUSPENDED)
+    assert next_step(paused, NOW, suspended=True) is None
+    assert next_step(paused, NOW, suspended=False) == Turn("running", "agency-open-again")
+
+
+@pytest.mark.parametrize("state", ["paused", "stopped", "cancelled", "done"])
+def test_catch_up_that_a_person_stopped_does_not_go_on_when_its_agency_is_open_again(state: ReplayState) -> None:
+    stopped = progress(purpose="catch-up", state=state, said="by-a-person")
+    assert next_step(stopped, NOW, suspended=True) is next_step(stopped, NOW, suspended=False) is None
+
+
+def test_catch_up_of_a_suspended_agency_ends_when_nothing_is_left() -> None:
+    assert next_step(progress(purpose="catch-up", waiting=0), NOW, suspended=True) == Turn(
+        "done", "all-have-an-outcome"
+    )
 
 
 def test_the_rest_waits_until_the_watched_cannot_fail_any_more_or_patience_ends() -> None:
@@ -200,25 +222,33 @@ TestAReplay = AReplay.TestCase
 
 
 @pytest.mark.parametrize(
-    ("outcome", "state", "attempts", "fate"),
+    ("outcome", "state", "attempts", "code", "fate"),
     [
-        ("received", "received", 1, "good"),
-        ("accepted", None, 0, "good"),
-        ("handed-out", None, 0, "good"),
-        ("dead", "dead", 1, "failing"),
-        ("refused", None, 0, "failing"),
-        ("parked", None, 0, "failing"),
-        (None, "pending", 0, "unknown"),
-        (None, "routed", 1, "unknown"),
-        (None, "received", 1, "good"),
-        (None, "pending", 1, "failing"),
-        (None, "routed", 2, "failing"),
-        (None, "dead", 1, "failing"),
-        (None, None, 0, "unknown"),
+        ("received", "received", 1, None, "good"),
+        ("accepted", None, 0, None, "good"),
+        ("handed-out", None, 0, None, "good"),
+        ("dead", "dead", 1, "E807", "failing"),
+        ("refused", None, 0, None, "failing"),
+        ("parked", None, 0, None, "failing"),
+        (None, "pending", 0, None, "unknown"),
+        (None, "routed", 1, None, "unknown"),
+        (None, "received", 1, None, "good"),
+        (None, "pending", 1, "E807", "failing"),
+        (None, "routed", 2, None, "failing"),
+        (None, "dead", 1, "E807", "failing"),
+        (None, None, 0, None, "unknown"),
+        # Where one attempt is all that there is, what never reached the recipient has not counted one.
+        (None, "pending", 0, "E801", "failing"),
+        (None, "pending", 0, "E802", "failing"),
+        (None, "pending", 0, "E806", "failing"),
+        (None, "pending", 0, "E803", "unknown"),
+        (None, "held", 0, "E811", "unknown"),
     ],
 )
-def test_what_an_item_has_come_to(outcome: str | None, state: str | None, attempts: int, fate: Fate) -> None:
-    assert fate_of(outcome, state, attempts) == fate
+def test_what_an_item_has_come_to(
+    outcome: str | None, state: str | None, attempts: int, code: str | None, fate: Fate
+) -> None:
+    assert fate_of(outcome, state, attempts, code) == fate
 
 
 def agency(code: str, parent: str | None = None, **more: object) -> AgencyEntry:
