@@ -276,6 +276,33 @@ RULES: Final[Mapping[str, str]] = {
         FROM refusals
         WHERE notice_id IS NOT NULL AND NOT EXISTS (SELECT FROM deliveries WHERE object_id = notice_id)
     """,
+    "every document, receipt and status has its signed bytes": """
+        SELECT encode(id, 'hex') AS id
+        FROM (
+            SELECT document_id AS id, accepted_at AS at FROM documents
+            UNION ALL
+            SELECT receipt_id, received_at FROM receipts
+            UNION ALL
+            SELECT status_id, arrived_at FROM statuses
+        ) AS known
+        WHERE at >= (SELECT until FROM archived) AND NOT EXISTS (SELECT FROM signed_objects WHERE object_id = id)
+    """,
+    "every delivery has its signed bytes in the month that it names": """
+        SELECT delivery_id::text AS id
+        FROM deliveries
+        WHERE stored_at >= (SELECT until FROM archived) AND NOT EXISTS (
+            SELECT FROM signed_objects AS kept
+            WHERE kept.object_id = deliveries.object_id AND kept.stored_at = deliveries.stored_at
+        )
+    """,
+    "every signed object is kept once": """
+        SELECT encode(object_id, 'hex') AS id FROM signed_objects GROUP BY object_id HAVING count(*) > 1
+    """,
+    "every event and every signed object lies in its month": """
+        SELECT event_id::text AS id FROM ledger_default
+        UNION ALL
+        SELECT encode(object_id, 'hex') FROM signed_objects_default
+    """,
 }
 """What must be true, and the query that finds where it is not; `owed` and `last_events` are views of the ledger."""
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, assert_never
 
 import asyncpg
@@ -27,6 +27,7 @@ from hub.core.settlement import ReceiptSettlement, Settling, StatusSettlement, s
 from hub.core.submission import Submission
 from hub.core.verdict import Accept, Answered, AnswerVerdict, Objection, Park, Refuse, Stated, conflict
 from hub.store.entries import DELIVERY_COLUMNS, Entries, columns, delivery_of, lock_deliveries, to_bytes, to_datetime
+from hub.store.months import make_months
 from hub.store.parts import lock_parts, name_parts
 from hub.store.pool import Connection, Pool
 from hub.store.recipients import BREAKER_COLUMNS, breaker_of, change_recipients
@@ -39,8 +40,10 @@ from schemas.signing import MAX_TOKEN_BYTES, identity
 MAX_KEPT_BYTES: Final = MAX_TOKEN_BYTES
 """Of a parked body; the rest is described by length and digest."""
 
-Actor = Literal["intake", "receipts", "returns", "reconcile"]
+_MONTHS_EVERY: Final = timedelta(days=1)
+_MONTHS_AGAIN: Final = timedelta(minutes=10)
 
+Actor = Literal["intake", "receipts", "returns", "reconcile"]
 
 Decided = tuple[Refuse, Letter | None]
 PutAside = tuple[Park, Letter | None]
@@ -63,6 +66,7 @@ class PostgresLedger:
         self._policy = policy or Policy()
         self._pace = pace or Pace()
         self._batch_size = batch_size
+        self._months_due_at = datetime.min.replace(tzinfo=UTC)
 
     async def record(self, decisions: Sequence[Decision], now: datetime) -> Sequence[Objection]:
         """Write a batch of verdicts; what is known already changes nothing.
@@ -208,6 +212,21 @@ class PostgresLedger:
             await change_recipients(connection, [item.after for item in tended])
             await entries.write(connection)
         return tended
+
+    async def make_months(self, now: datetime) -> int:
+        """Make the tables of the coming months, looked at once a day; returns how many were missing.
+
+        Raises:
+            Unavailable: When the database does not answer, or somebody reads all months just now; it is tried again
+                within minutes.
+        """
+        if now < self._months_due_at:
+            return 0
+        self._months_due_at = now + _MONTHS_AGAIN
+        async with self._pool.transaction() as connection:
+            made = await make_months(connection, now)
+        self._months_due_at = now + _MONTHS_EVERY
+        return made
 
     async def _tend(self, connection: Connection, before: Breaker, suspended: bool, entries: Entries) -> Tended:
         policy, now = self._policy.breaker, entries.now

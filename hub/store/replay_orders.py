@@ -543,7 +543,7 @@ class Redirected:
 
 # One at a time: two agencies may have been merged into one, and both been recipients of the same document.
 _ONE_REDIRECT_AT_A_TIME: Final = "SELECT pg_advisory_xact_lock(hashtext('truc redirect'))"
-_FACTS: Final = "SELECT delivery_id, urgency, request FROM deliveries WHERE delivery_id = ANY($1::uuid[])"
+_FACTS: Final = "SELECT delivery_id, urgency, request, stored_at FROM deliveries WHERE delivery_id = ANY($1::uuid[])"
 _KNOWN: Final = "SELECT delivery_id FROM deliveries WHERE delivery_id = ANY($1::uuid[])"
 
 
@@ -588,8 +588,8 @@ async def redirect(
             redirected.append(Redirected(delivery_id, old.recipient, heir, new.delivery_id, new.delivery_id in owed))
             if new.delivery_id not in owed:
                 owed.add(new.delivery_id)
-                facts = kept[delivery_id]
-                entries.owe(new, tier=tier, urgency=facts["urgency"], request=facts["request"])
+                facts = {name: kept[delivery_id][name] for name in ("urgency", "request", "stored_at")}
+                entries.owe(new, tier=tier, **facts)
                 detail = {
                     "recipients": [heir],
                     "instead_of": str(delivery_id),

@@ -19,7 +19,7 @@ from hub.core.diagnosis import (
     RefusalTrace,
     TraceEvent,
 )
-from hub.store.entries import DELIVERY_COLUMNS, delivery_of
+from hub.store.entries import DELIVERY_COLUMNS, bytes_of, delivery_of
 from hub.store.pool import Connection, Pool
 from hub.store.recipients import unwell
 from schemas.envelope import Envelope, read_envelope
@@ -109,10 +109,11 @@ WHERE object_id = ANY($1::bytea[])
 ORDER BY object_id, recipient
 """.replace(DELIVERY_COLUMNS, ", ".join(f"delivery.{name}" for name in DELIVERY_COLUMNS.split(", ")))  # noqa: S608
 
+# The events of documents; there are none of before the first of them was accepted.
 _EVENTS: Final = """
 SELECT document_id, delivery_id, at, event, actor, code, state, detail
 FROM ledger
-WHERE document_id = ANY($1::bytea[])
+WHERE document_id = ANY($1::bytea[]) AND at >= $2
 ORDER BY event_id
 """
 
@@ -124,7 +125,7 @@ async def trace_documents(connection: Connection, ids: Sequence[bytes]) -> list[
     if not known:
         return []
     events: Mapping[Any, list[TraceEvent]] = defaultdict(list)
-    for row in await connection.fetch(_EVENTS, known):
+    for row in await connection.fetch(_EVENTS, known, min(row["accepted_at"] for row in documents)):
         events[row["delivery_id"] or row["document_id"]].append(event_of(row))
     deliveries: Mapping[bytes, list[DeliveryTrace]] = defaultdict(list)
     rows = await connection.fetch(_DELIVERIES, known)
@@ -147,12 +148,13 @@ async def trace_documents(connection: Connection, ids: Sequence[bytes]) -> list[
 
 
 # What was signed, of the documents that name parts; and which of those parts are there.
-_TOKENS_WITH_PARTS: Final = """
+_TOKENS_WITH_PARTS: Final = f"""
 SELECT object_id, token,
     ARRAY(SELECT parts.sha256 FROM document_parts JOIN parts USING (sha256) WHERE document_id = object_id) AS stored
-FROM signed_objects
-WHERE object_id = ANY($1::bytea[]) AND EXISTS (SELECT FROM document_parts WHERE document_id = object_id)
-"""
+FROM (SELECT DISTINCT object_id, stored_at FROM deliveries WHERE object_id = ANY($1::bytea[])) AS document
+CROSS JOIN LATERAL ({bytes_of("document")}) AS kept
+WHERE EXISTS (SELECT FROM document_parts WHERE document_id = object_id)
+"""  # noqa: S608 - constants only
 
 
 async def _parts(connection: Connection, ids: Sequence[bytes]) -> Mapping[bytes, list[PartTrace]]:

@@ -553,5 +553,17 @@ class ReconcileContract:
         assert row.delivery.state == "routed"
 
 
-class LedgerContract(IntakeContract, ReceiptsContract, StatusesContract, ReturnsContract, ReconcileContract):
+class MonthsContract:
+    """The months for which there is room."""
+
+    async def test_room_for_coming_months_is_made_once(self, store: Store):
+        in_a_year = NOW + timedelta(days=365)
+        assert await store.ledger.make_months(in_a_year) > 0
+        assert await store.ledger.make_months(in_a_year) == 0
+        assert await store.ledger.make_months(in_a_year + timedelta(hours=1)) == 0
+
+
+class LedgerContract(
+    IntakeContract, ReceiptsContract, StatusesContract, ReturnsContract, ReconcileContract, MonthsContract
+):
     """All of it."""
