@@ -115,6 +115,7 @@ class OpenedLetter:
         letter: What the list shows.
         body: The bytes, for a parked submission at most 256 KiB of them.
         body_length: How many there were.
+        archived: The file that has the bytes and the events of its month, when they are archived.
         events: What happened, oldest first.
         notes: What people wrote about it or its group, oldest first.
         replays: The replays it was an item of, oldest first.
@@ -123,6 +124,7 @@ class OpenedLetter:
     letter: DeadLetter
     body: bytes
     body_length: int
+    archived: str | None
     events: tuple[TraceEvent, ...]
     notes: tuple[Note, ...]
     replays: tuple[Try, ...]
@@ -271,7 +273,8 @@ async def count_dead(pool: Pool, selection: Selection) -> int:
 
 _ONE: Final = "SELECT * FROM dead_letters WHERE letter_id = $1"
 _BYTES: Final = f"""
-SELECT coalesce(token, body) AS body, coalesce(length(token), body_length) AS body_length
+SELECT coalesce(token, body, '') AS body, coalesce(length(token), body_length, 0) AS body_length,
+    (SELECT file FROM archives WHERE until > stored_at ORDER BY until LIMIT 1) AS archived
 FROM dead_letters AS letter
 LEFT JOIN deliveries AS delivery USING (delivery_id)
 LEFT JOIN LATERAL ({bytes_of("delivery")}) AS kept ON true
@@ -320,6 +323,7 @@ async def show(pool: Pool, letter_id: str) -> OpenedLetter | None:
         letter=_letter_of(row),
         body=kept["body"],
         body_length=kept["body_length"],
+        archived=kept["archived"],
         events=tuple(map(event_of, events)),
         notes=tuple(Note(**note) for note in notes),
         replays=tuple(Try(**item) for item in tries),

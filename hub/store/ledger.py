@@ -402,7 +402,7 @@ async def _refuse(connection: Connection, refusals: Sequence[Decided], entries: 
     if candidates:
         rows = await connection.fetch(_ADD_REFUSALS, *columns(map(_refusal_row, candidates)), entries.now)
         new = {_document_id(row) for row in rows}
-    again = []
+    again: dict[DocumentId, Letter | None] = {}
     for refuse, notice in refusals:
         if refuse.document_id in new:
             new.remove(refuse.document_id)
@@ -412,7 +412,7 @@ async def _refuse(connection: Connection, refusals: Sequence[Decided], entries: 
         elif refuse.document_id in known:
             _note_duplicate(refuse.document_id, entries)
         else:
-            again.append(refuse.document_id)
+            again[refuse.document_id] = notice
     await _answer_again(connection, again, entries)
 
 
@@ -441,24 +441,35 @@ def _note_refusal(refuse: Refuse, notice: Letter | None, entries: Entries) -> No
         entries.post(notice)
 
 
-# The notices of refused documents, as far as they have gone out.
+# The notices of refused documents that can still go out.
 _LOCK_NOTICES: Final = f"""
-SELECT {DELIVERY_COLUMNS}
-FROM deliveries
-WHERE object_id IN (SELECT notice_id FROM refusals WHERE document_id = ANY($1::bytea[])) AND state = 'routed'
+SELECT document_id, {DELIVERY_COLUMNS}
+FROM refusals
+JOIN deliveries ON object_id = notice_id
+WHERE document_id = ANY($1::bytea[]) AND deliveries.expires_at > $2
 ORDER BY delivery_id
-FOR UPDATE
+FOR UPDATE OF deliveries
 """  # noqa: S608 - a constant
 
 
-async def _answer_again(connection: Connection, ids: Sequence[DocumentId], entries: Entries) -> None:
-    if not ids:
+async def _answer_again(connection: Connection, notices: Mapping[DocumentId, Letter | None], entries: Entries) -> None:
+    """Give the first answer again; after its lifetime, when its bytes may be archived, today's."""
+    if not notices:
         return
-    for row in await connection.fetch(_LOCK_NOTICES, [to_bytes(document_id) for document_id in ids]):
-        transition = Transition(
-            delivery_of(row), "delivery.repeated", "pending", 0, code="N604", next_attempt_at=entries.now
-        )
-        entries.change(transition, "intake")
+    rows = await connection.fetch(_LOCK_NOTICES, [to_bytes(document_id) for document_id in notices], entries.now)
+    for row in rows:
+        if row["state"] == "routed":
+            transition = Transition(
+                delivery_of(row), "delivery.repeated", "pending", 0, code="N604", next_attempt_at=entries.now
+            )
+            entries.change(transition, "intake")
+    answered = {_document_id(row) for row in rows}
+    for document_id, notice in notices.items():
+        if document_id in answered:
+            continue
+        _note_duplicate(document_id, entries)
+        if notice is not None:
+            entries.post(notice)
 
 
 # Submissions that were not parked before.

@@ -286,11 +286,12 @@ async def rehearsed(connection: Connection, ids: Sequence[str], rehearse: Rehear
     }
 
 
-# Why items must not be sent, as far as the ledger knows: taken back or replaced by a later document of the sender, taken
-# over since, or their lifetime over: the sender has signed it, and recipients refuse what is older.
+# Why items must not be sent, as far as the ledger knows: archived, taken back or replaced by a later document of the
+# sender, taken over since, or their lifetime over: the sender has signed it, and recipients refuse what is older.
 _WHY_NOT: Final = """
 SELECT letter_id,
     CASE
+        WHEN delivery.stored_at < (SELECT until FROM archived) THEN 'archived'
         WHEN delivery.expires_at <= $2 THEN 'lifetime-over'
         WHEN later.action = 'revoke' THEN 'recalled'
         WHEN later.action = 'replace' THEN 'replaced'

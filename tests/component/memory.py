@@ -582,7 +582,11 @@ class MemoryLedger:
             _, earlier = self.refusals[refuse.document_id]
             if not refuse.submission.redelivered and earlier is not None:
                 row = self.rows[earlier]
-                if row.delivery.state == "routed":
+                if row.delivery.expires_at <= now:
+                    self.events.append(Event("document.duplicate", refuse.document_id, code="N604"))
+                    if notice is not None:
+                        self._post(notice, now)
+                elif row.delivery.state == "routed":
                     row.delivery = replace(row.delivery, state="pending")
                     row.next_attempt_at = now
                     self.events.append(Event("delivery.repeated", row.delivery.object_id, earlier, "pending"))

@@ -278,6 +278,20 @@ PLANTED = [
         """,
     ),
     (
+        "every archived month has left as much as its manifest says",
+        """
+        INSERT INTO archives VALUES
+        ('2000-01-01', '2000-02-01', 'x', 'x', '{"documents": 1, "deliveries": 0, "owed": 0}', now(), 'x', 'x')
+        """,
+    ),
+    (
+        "every archived month has left as much as its manifest says",
+        """
+        INSERT INTO archives VALUES
+        ('2000-01-01', '2000-02-01', 'x', 'x', '{"documents": 0, "deliveries": 1, "owed": 0}', now(), 'x', 'x')
+        """,
+    ),
+    (
         "every event and every signed object lies in its month",
         "INSERT INTO ledger (at, event, actor) VALUES (now() + interval '10 years', 'x', 'x')",
     ),
