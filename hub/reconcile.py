@@ -5,6 +5,7 @@
 | `ledger.resettle`    | –  (one transaction for each batch: select, settle)      |
 | `ledger.warn`        | –  (the same: select, write the notices, mark)           |
 | `ledger.tend`        | –  (one transaction for each recipient: look, let go)    |
+| `ledger.make_months` | –  (one transaction; what is there is not made again)    |
 
 The broker may lose a message that it confirmed; the ledger still knows that it is owed, so it is sent again.
 """
@@ -40,6 +41,9 @@ class Ledger(Protocol):
     async def tend(self, is_suspended: Callable[[AgencyCode], bool], now: datetime) -> Sequence[Tended]:
         """See to one recipient whose time has come: send a probe, drain, close; returns what was done, if anything."""
 
+    async def make_months(self, now: datetime) -> int:
+        """Make room for the coming months, looked at once a day; returns how many were missing."""
+
 
 class Directories(Protocol):
     """Where the current snapshot is kept."""
@@ -59,7 +63,7 @@ class Reconcile:
     clock: Callable[[], datetime]
 
     async def turn(self) -> int:
-        """Settle one batch of each deadline, see to the recipients; returns how much has changed.
+        """Settle one batch of each deadline, see to months and recipients; returns how much has changed.
 
         Raises:
             Trouble: When something does not answer. Deadlines need no directory and are settled without one.
@@ -68,6 +72,7 @@ class Reconcile:
         expired = await self._resettle("expired", lambda delivery: settle_expired(delivery, self.signer, now), now)
         overdue = await self._resettle("overdue", lambda delivery: settle_overdue(delivery, self.policy, now), now)
         warned = await self.ledger.warn(lambda delivery: warn_of_end(delivery, self.signer, now), now)
+        report.months_made(await self.ledger.make_months(now))
         return expired + overdue + warned + await self._tend(now)
 
     async def _resettle(self, deadline: Deadline, settle: Callable[[Delivery], Transition], now: datetime) -> int:

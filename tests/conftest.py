@@ -5,6 +5,7 @@ import logging
 import secrets
 import signal
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from hub.dev.rabbitmq import PrivateRabbitMQ
 from hub.dev.servers import run_directory
 from hub.installation import Installation, install
 from tests.agencies import COUNTRY, Agencies
+from tests.builders import NOW
 from tests.hub_process import HubProcess, free_port
 from tests.services import Broker, run_sql, some_postgresql, some_rabbitmq, unavailable, with_path
 
@@ -92,6 +94,8 @@ async def database_template(postgresql: str) -> AsyncIterator[str]:
     await run_sql(postgresql, f"CREATE DATABASE {name}")
     try:
         await upgrade(with_path(postgresql, name))
+        # Most tests play at `NOW`, whatever the date is.
+        await run_sql(with_path(postgresql, name), f"SELECT make_months('{NOW + timedelta(days=90)}')")
         yield name
     finally:
         await run_sql(postgresql, f"DROP DATABASE {name} WITH (FORCE)")

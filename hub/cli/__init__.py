@@ -2,8 +2,8 @@
 
 import typer
 
+from hub.cli import archive, broker, database, dead, demo, directory, hold, replay, run, stats, trace
 from hub.cli import audit as auditing
-from hub.cli import broker, database, dead, demo, directory, hold, replay, run, stats, trace
 
 app = typer.Typer(
     name="truc",
@@ -23,4 +23,5 @@ app.add_typer(replay.app, name="replay")
 app.add_typer(directory.app, name="directory")
 app.add_typer(broker.app, name="broker")
 app.add_typer(database.app, name="db")
+app.add_typer(archive.app, name="archive")
 app.add_typer(stats.app, name="stats")

@@ -46,6 +46,8 @@ def _show(report: "AuditReport") -> None:
 
     console = Console(highlight=False)
     table = Table("Văn bản đã nhận vào trục", str(report.documents), box=None, header_style="bold")
+    if report.archived_months:
+        table.add_row("Tháng đã lưu trữ", str(report.archived_months))
     table.add_row("Lượt chuyển phải có", str(report.owed))
     for state, count in report.by_state.items():
         table.add_row(f"  {STATE_VI[state]}", str(count))

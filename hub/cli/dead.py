@@ -63,6 +63,8 @@ def show(
     opened = with_pool(lambda pool: open_letter(pool, letter_id))
     if opened is None:
         raise fail(Exit.NOT_FOUND, f"no dead delivery and no parked submission has the id {letter_id}")
+    if body and opened.archived is not None:
+        raise fail(Exit.NOT_FOUND, f"archived: the bytes are in {opened.archived}")
     if body:
         import sys
 
@@ -174,7 +176,10 @@ def _show_one(opened: "OpenedLetter") -> None:
     print(f"  Đơn vị:     {letter.agency or '—'}")
     print(f"  Văn bản:    {letter.document_id}")
     print(f"  Tình trạng: {_STATES_VI[letter.state]}; phụ trách: {letter.assignee or '—'}")
-    print(f"  Nội dung:   {opened.body_length} byte (xem: truc dead show {letter.id} --body)")
+    if opened.archived is not None:
+        print(f"  Nội dung:   đã lưu trữ ở {opened.archived}")
+    else:
+        print(f"  Nội dung:   {opened.body_length} byte (xem: truc dead show {letter.id} --body)")
     for event in opened.events:
         print(f"  {clock_time(event.at)}  {event.event}  {event.code or ''}  {event.actor}")
     for written in opened.notes:

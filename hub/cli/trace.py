@@ -13,7 +13,7 @@ from hub.cli.output import ACTS_VI, STATE_VI, Exit, fail, print_json, reporting
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hub.core.diagnosis import Diagnosis, DocumentTrace, Link, PartTrace, RefusalTrace
+    from hub.core.diagnosis import ArchiveTrace, Diagnosis, DocumentTrace, Link, PartTrace, RefusalTrace
     from hub.core.due import DueTime
     from hub.core.working_calendar import WorkingCalendar
     from hub.store.trace import Finding
@@ -84,7 +84,7 @@ def _as_json(item: "Finding", calendar: "WorkingCalendar", now: datetime) -> dic
         value["due"] = [_due_as_json(due_time_to_send(item, calendar), now)]
         for row, delivery in zip(value["deliveries"], item.deliveries, strict=True):
             row["diagnosis"] = asdict(diagnose_delivery(delivery, now))
-            row["due"] = [_due_as_json(due, now) for due in due_times(delivery, calendar)]
+            row["due"] = [_due_as_json(due, now) for due in due_times(delivery, calendar) if item.archived is None]
     return value
 
 
@@ -122,6 +122,8 @@ def _show_document(
     via = f" qua {item.via}" if item.via else ""
     console.print(f"{item.sender}{via}  {clock_time(item.accepted_at)}  {item.document_id}", markup=False)
     console.print(_due_text(due_time_to_send(item, calendar), now, language), markup=False)
+    if item.archived is not None:
+        console.print(_archive_line(item.archived, language), markup=False, soft_wrap=True)
     table = Table("Đơn vị nhận", "Trạng thái", "Lần", "Từ lúc", "Thời hạn", "Kết luận", box=None, header_style="bold")
     if language == "en":
         table = Table("Recipient", "State", "Attempts", "Since", "Due", "Diagnosis", box=None, header_style="bold")
@@ -133,7 +135,7 @@ def _show_document(
             state,
             str(row.delivery.attempts),
             clock_time(row.changed_at),
-            "\n".join(_due_text(due, now, language) for due in due_times(row, calendar)),
+            "\n".join(_due_text(due, now, language) for due in due_times(row, calendar) if item.archived is None),
             Text(said.vi if language == "vi" else said.en),
         )
     console.print(table)
@@ -191,11 +193,20 @@ LEVELS = {
 }
 
 
+def _archive_line(archive: "ArchiveTrace", language: str) -> str:
+    from hub.core.diagnosis import clock_time
+
+    at = clock_time(archive.archived_at)
+    if language == "vi":
+        return f"Đã lưu trữ lúc {at}: nội dung văn bản và diễn biến trong tháng {archive.month} ở tệp {archive.file}"
+    return f"Archived at {at}: the signed bytes, and what happened in {archive.month}, are in {archive.file}"
+
+
 def _part_line(part: "PartTrace", language: str) -> str:
     stored = {"vi": ("còn trong kho", "KHÔNG CÒN TRONG KHO"), "en": ("stored", "NOT STORED")}[language][not part.stored]
     name = "".join(each if each.isprintable() else " " for each in part.name)
     level = f"  {LEVELS[language][part.level]}" if part.level is not None else ""
-    return f"□ {name}  {part.length:,} byte  {part.sha256[:12]}  {stored}{level}"
+    return f"□ {name or '—'}  {part.length:,} byte  {part.sha256[:12]}  {stored}{level}"
 
 
 def _link_lines(link: "Link", language: str) -> list[str]:

@@ -7,6 +7,7 @@
 | its last one ended less than the pause ago        | E423: each may hand out very much                            |
 | as many agencies as may at a time catch up        | E423                                                         |
 | `since` is not in the past, or too long ago       | E424                                                         |
+| what came then is archived                        | E424                                                         |
 
 Not here: whether the asker receives the agency's mail (`hub.core.grant`); how many deliveries there are.
 """
@@ -55,7 +56,13 @@ class LastCatchUp:
 
 
 def answer_to(  # noqa: PLR0911 - one return for each rule
-    since: datetime, last: LastCatchUp | None, open_count: int, limits: CatchUpLimits, now: datetime
+    since: datetime,
+    last: LastCatchUp | None,
+    open_count: int,
+    limits: CatchUpLimits,
+    now: datetime,
+    *,
+    archived_until: datetime | None = None,
 ) -> CatchUp | Problem | None:
     """Say which catch-up is meant, or why none may begin; `None` when a new one begins.
 
@@ -65,8 +72,11 @@ def answer_to(  # noqa: PLR0911 - one return for each rule
         open_count: Catch-ups of all agencies that go on.
         limits: What may be.
         now: The present.
+        archived_until: Until when what the hub has accepted is archived, if anything is.
     """
     earliest = now - timedelta(seconds=limits.max_age_s)
+    if archived_until is not None:
+        earliest = max(earliest, archived_until)
     if last is not None and last.goes_on:
         if last.view.since <= since.timestamp():
             return last.view

@@ -116,8 +116,26 @@ class PartTrace:
 
 
 @dataclass(frozen=True, slots=True)
+class ArchiveTrace:
+    """Where the bytes of an archived document are, and the events of its month; later events are in the ledger.
+
+    Attributes:
+        month: Such as `2026-11`.
+        file: As it was written.
+        archived_at: When.
+    """
+
+    month: str
+    file: str
+    archived_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentTrace:
-    """Everything known about an accepted document; `chain` has the other documents of its chain, oldest first."""
+    """Everything known about an accepted document.
+
+    `chain` has the other documents of its chain, oldest first. When it is archived, `parts` have no names.
+    """
 
     document_id: DocumentId
     envelope_id: str
@@ -135,6 +153,7 @@ class DocumentTrace:
     refs: tuple[DocumentId, ...] = ()
     chain: tuple[Link, ...] = ()
     parts: tuple[PartTrace, ...] = ()
+    archived: ArchiveTrace | None = None
 
 
 @dataclass(frozen=True, slots=True)

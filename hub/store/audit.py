@@ -3,6 +3,9 @@
 The law of conservation: every document that was accepted, times every recipient that was written down then, is exactly
 one delivery, in exactly one state. It is checked against the ledger's events, not against what the other tables say
 about themselves. All of it is read at one moment, while the hub works on.
+
+Of months that are archived the events are in files, and their manifests say how many there were. What happened since the
+end of the last of them (`archived`) is checked as ever; of what is older, that as much is there as the manifest says.
 """
 
 import secrets
@@ -47,7 +50,8 @@ class AuditReport:
     Attributes:
         at: The database's time.
         documents: Documents accepted.
-        owed: Recipients of all of them, by the events of their acceptance.
+        archived_months: Months whose events and bytes are archived.
+        owed: Recipients of all documents, by the events of their acceptance, or by the manifests of archived months.
         by_state: Deliveries of documents, by state.
         identities_checked: Signed objects whose identity was computed again.
         violations: Every rule that does not hold.
@@ -55,6 +59,7 @@ class AuditReport:
 
     at: datetime
     documents: int
+    archived_months: int
     owed: int
     by_state: Mapping[State, int]
     identities_checked: int
@@ -68,12 +73,12 @@ class AuditReport:
 
 RULES: Final[Mapping[str, str]] = {
     "every accepted document has one event of acceptance, and every such event its document": """
-        SELECT encode(coalesce(documents.document_id, accepted.document_id), 'hex') AS id
-        FROM documents
+        SELECT encode(coalesce(recent.document_id, accepted.document_id), 'hex') AS id
+        FROM (SELECT document_id FROM documents WHERE accepted_at >= (SELECT until FROM archived)) AS recent
         FULL JOIN (
             SELECT document_id, count(*) AS times FROM ledger WHERE event = 'document.accepted' GROUP BY document_id
         ) AS accepted USING (document_id)
-        WHERE documents.document_id IS NULL OR accepted.times IS DISTINCT FROM 1
+        WHERE recent.document_id IS NULL OR accepted.times IS DISTINCT FROM 1
     """,
     "every recipient of an accepted document has a delivery": """
         SELECT encode(document_id, 'hex') || ' ' || recipient AS id
@@ -86,14 +91,14 @@ RULES: Final[Mapping[str, str]] = {
         SELECT min(delivery_id::text) AS id
         FROM deliveries
         LEFT JOIN owed ON document_id = object_id AND owed.recipient = deliveries.recipient
-        WHERE typ = 'truc.document.v1'
+        WHERE typ = 'truc.document.v1' AND stored_at >= (SELECT until FROM archived)
         GROUP BY object_id, deliveries.recipient
         HAVING count(document_id) <> 1 OR count(*) <> 1
     """,
     "every document has as many deliveries as it says": """
         SELECT encode(document_id, 'hex') AS id
         FROM documents
-        WHERE recipients + (
+        WHERE accepted_at >= (SELECT until FROM archived) AND recipients + (
             SELECT count(*) FROM ledger
             WHERE ledger.document_id = documents.document_id AND event = 'document.redirected'
         ) <> (SELECT count(*) FROM deliveries WHERE object_id = document_id)
@@ -160,7 +165,7 @@ RULES: Final[Mapping[str, str]] = {
             SELECT delivery_id, replay_id
             FROM replay_items
             JOIN replays USING (replay_id)
-            WHERE kind = 'delivery' AND released_at IS NOT NULL AND purpose = 'dead-letters'
+            WHERE kind = 'delivery' AND purpose = 'dead-letters' AND released_at >= (SELECT until FROM archived)
         ) AS released USING (delivery_id, replay_id)
         WHERE times IS DISTINCT FROM 1 OR released.replay_id IS NULL
     """,
@@ -169,6 +174,7 @@ RULES: Final[Mapping[str, str]] = {
         FROM deliveries
         LEFT JOIN last_events AS last USING (delivery_id)
         WHERE deliveries.state <> coalesce(last.state, 'pending')
+            AND (last.state IS NOT NULL OR changed_at >= (SELECT until FROM archived))
     """,
     "every event of a delivery has its delivery": """
         SELECT DISTINCT ledger.delivery_id::text AS id
@@ -181,7 +187,7 @@ RULES: Final[Mapping[str, str]] = {
         SELECT delivery_id::text AS id
         FROM deliveries
         LEFT JOIN last_events AS last USING (delivery_id)
-        WHERE deliveries.state = 'received' AND NOT EXISTS (
+        WHERE deliveries.state = 'received' AND changed_at >= (SELECT until FROM archived) AND NOT EXISTS (
             SELECT FROM receipts
             WHERE encode(receipt_id, 'hex') = last.detail ->> 'receipt' AND receipts.recipient = deliveries.recipient
         )
@@ -192,7 +198,8 @@ RULES: Final[Mapping[str, str]] = {
         LEFT JOIN (
             SELECT DISTINCT detail ->> 'receipt' AS receipt FROM ledger WHERE detail ? 'receipt'
         ) AS answered ON receipt = encode(receipt_id, 'hex')
-        WHERE receipt IS NULL AND NOT EXISTS (SELECT FROM parked WHERE claimed_id = receipt_id)
+        WHERE receipt IS NULL AND received_at >= (SELECT until FROM archived)
+            AND NOT EXISTS (SELECT FROM parked WHERE claimed_id = receipt_id)
     """,
     "every status has moved its delivery or come too late, once, or was put aside": """
         SELECT encode(status_id, 'hex') AS id
@@ -204,13 +211,15 @@ RULES: Final[Mapping[str, str]] = {
             GROUP BY detail ->> 'status'
         ) AS noted ON noted_id = encode(status_id, 'hex')
         WHERE times <> 1 OR noted.delivery_id <> statuses.delivery_id::text
-            OR times IS NULL AND NOT EXISTS (SELECT FROM parked WHERE claimed_id = status_id)
+            OR times IS NULL AND arrived_at >= (SELECT until FROM archived)
+            AND NOT EXISTS (SELECT FROM parked WHERE claimed_id = status_id)
     """,
     "every status that moved a delivery went on once, and no other did": """
         SELECT status AS id
         FROM (SELECT detail ->> 'status' AS status, 1 AS move FROM ledger WHERE event = 'status.moved') AS moved
         FULL JOIN (
-            SELECT encode(object_id, 'hex') AS status, 1 AS letter FROM deliveries WHERE typ = 'truc.status.v1'
+            SELECT encode(object_id, 'hex') AS status, 1 AS letter FROM deliveries
+            WHERE typ = 'truc.status.v1' AND stored_at >= (SELECT until FROM archived)
         ) AS forwarded USING (status)
         GROUP BY status
         HAVING count(move) <> 1 OR count(letter) <> 1
@@ -225,9 +234,10 @@ RULES: Final[Mapping[str, str]] = {
             WHERE event = 'status.moved'
             ORDER BY delivery_id, event_id DESC
         ) AS last USING (delivery_id)
-        WHERE progress IS DISTINCT FROM detail ->> 'progress'
-            OR request IS DISTINCT FROM
-                CASE WHEN detail IS NULL AND action <> 'new' THEN 'asked' ELSE detail ->> 'request' END
+        WHERE coalesce(standing_since >= (SELECT until FROM archived), true)
+            AND (progress IS DISTINCT FROM detail ->> 'progress'
+                OR request IS DISTINCT FROM
+                    CASE WHEN detail IS NULL AND action <> 'new' THEN 'asked' ELSE detail ->> 'request' END)
     """,
     "every reference names a document of the same sender": """
         SELECT DISTINCT encode(document_id, 'hex') AS id
@@ -241,6 +251,7 @@ RULES: Final[Mapping[str, str]] = {
         SELECT delivery_id::text AS id
         FROM deliveries
         LEFT JOIN last_events AS last USING (delivery_id)
+        LEFT JOIN recipients USING (recipient)
         LEFT JOIN (
             SELECT DISTINCT event, detail ->> 'recipient' AS recipient
             FROM ledger
@@ -250,7 +261,8 @@ RULES: Final[Mapping[str, str]] = {
             AND reason.event = CASE last.code WHEN 'E811' THEN 'recipient.down' WHEN 'E813' THEN 'recipient.held' END
         WHERE deliveries.state = 'held'
             AND (last.event <> 'delivery.held' OR last.code IS NULL OR last.code NOT IN ('E811', 'E812', 'E813')
-                OR last.code <> 'E812' AND reason.event IS NULL)
+                OR last.code <> 'E812' AND reason.event IS NULL
+                    AND coalesce(least(opened_at, held_at), 'infinity') >= (SELECT until FROM archived))
     """,
     "every held delivery waits for a recipient that is not well": """
         SELECT delivery_id::text AS id
@@ -275,6 +287,43 @@ RULES: Final[Mapping[str, str]] = {
         SELECT encode(document_id, 'hex') AS id
         FROM refusals
         WHERE notice_id IS NOT NULL AND NOT EXISTS (SELECT FROM deliveries WHERE object_id = notice_id)
+    """,
+    "every document, receipt and status has its signed bytes": """
+        SELECT encode(id, 'hex') AS id
+        FROM (
+            SELECT document_id AS id, accepted_at AS at FROM documents
+            UNION ALL
+            SELECT receipt_id, received_at FROM receipts
+            UNION ALL
+            SELECT status_id, arrived_at FROM statuses
+        ) AS known
+        WHERE at >= (SELECT until FROM archived) AND NOT EXISTS (SELECT FROM signed_objects WHERE object_id = id)
+    """,
+    "every delivery has its signed bytes in the month that it names": """
+        SELECT delivery_id::text AS id
+        FROM deliveries
+        WHERE stored_at >= (SELECT until FROM archived) AND NOT EXISTS (
+            SELECT FROM signed_objects AS kept
+            WHERE kept.object_id = deliveries.object_id AND kept.stored_at = deliveries.stored_at
+        )
+    """,
+    "every signed object is kept once": """
+        SELECT encode(object_id, 'hex') AS id FROM signed_objects GROUP BY object_id HAVING count(*) > 1
+    """,
+    "every archived month has left as much as its manifest says": """
+        SELECT to_char(month, 'YYYY-MM') AS id
+        FROM (SELECT *, coalesce(lag(until) OVER (ORDER BY month), '-infinity') AS since FROM archives) AS gone
+        WHERE (manifest ->> 'documents')::bigint
+                <> (SELECT count(*) FROM documents WHERE accepted_at >= since AND accepted_at < until)
+            OR (manifest ->> 'deliveries')::bigint <> (
+                SELECT count(*) FROM deliveries
+                WHERE typ = 'truc.document.v1' AND stored_at >= since AND stored_at < until
+            )
+    """,
+    "every event and every signed object lies in its month": """
+        SELECT event_id::text AS id FROM ledger_default
+        UNION ALL
+        SELECT encode(object_id, 'hex') FROM signed_objects_default
     """,
 }
 """What must be true, and the query that finds where it is not; `owed` and `last_events` are views of the ledger."""
@@ -307,6 +356,7 @@ async def audit(pool: Pool, *, identities: int | None = 10_000) -> AuditReport:
     return AuditReport(
         at=totals["at"],
         documents=totals["documents"],
+        archived_months=totals["archived_months"],
         owed=totals["owed"],
         by_state={state: states.get(state, 0) for state in STATES},
         identities_checked=checked,
@@ -315,7 +365,8 @@ async def audit(pool: Pool, *, identities: int | None = 10_000) -> AuditReport:
 
 
 _TOTALS: Final = """
-SELECT now() AS at, (SELECT count(*) FROM documents) AS documents, (SELECT count(*) FROM owed) AS owed
+SELECT now() AS at, (SELECT count(*) FROM documents) AS documents, (SELECT count(*) FROM archives) AS archived_months,
+    (SELECT count(*) FROM owed) + (SELECT coalesce(sum((manifest ->> 'owed')::bigint), 0) FROM archives)::bigint AS owed
 """
 _BY_STATE: Final = "SELECT state, count(*) AS number FROM deliveries WHERE typ = $1 GROUP BY state"
 

@@ -18,7 +18,7 @@ import asyncpg
 
 from hub.core.delivery import Due, Transition
 from hub.core.replay import Outcome
-from hub.store.entries import DELIVERY_COLUMNS, Entries, delivery_of
+from hub.store.entries import DELIVERY_COLUMNS, Entries, bytes_of, delivery_of
 from hub.store.errors import translated
 from hub.store.pool import Connection, Pool
 from schemas.identifiers import DeliveryId
@@ -101,15 +101,13 @@ SELECT item.replay_id, letter_id, released_at, token, {columns}
 FROM replay_items AS item
 JOIN replays USING (replay_id)
 JOIN deliveries AS delivery USING (delivery_id)
-JOIN signed_objects USING (object_id)
+CROSS JOIN LATERAL ({bytes}) AS kept
 WHERE outcome IS NULL AND released_at IS NOT NULL AND purpose = 'catch-up'
     AND (item.next_attempt_at IS NULL OR item.next_attempt_at <= $1)
 ORDER BY released_at, position
 LIMIT $2
 FOR UPDATE OF item SKIP LOCKED
-""".format(
-    columns=", ".join(f"delivery.{name}" if name != "object_id" else name for name in DELIVERY_COLUMNS.split(", "))
-)
+""".format(columns=", ".join(f"delivery.{name}" for name in DELIVERY_COLUMNS.split(", ")), bytes=bytes_of("delivery"))
 
 # What is held because its agency is suspended has its whole day again when that is over.
 _SETTLE: Final = """

@@ -15,18 +15,23 @@ from schemas.refusal import Problem
 # Begun one at a time, so that two requests never both find that there is room.
 _ONE_AT_A_TIME: Final = "SELECT pg_advisory_xact_lock(hashtext('truc catch-up'))"
 
-# The newest catch-up of an agency, and what became of its items.
+# The newest catch-up of an agency, and what became of its items. What it has had lately of an archived document belongs
+# to them, as what will not come.
 _LAST: Final = """
-SELECT replay_id, state, said, selection, per_minute, size, changed_at,
+SELECT replay_id, state, said, selection, per_minute, changed_at,
+    size + (SELECT count(*) FROM replay_items AS item WHERE item.replay_id = replays.replay_id AND because = 'archived')
+        AS size,
     (SELECT count(*) FROM replay_items AS item WHERE item.replay_id = replays.replay_id AND outcome = 'handed-out')
         AS handed_out,
     (SELECT count(*) FROM replay_items AS item
-        WHERE item.replay_id = replays.replay_id AND outcome IN ('cancelled', 'expired')) AS not_handed_out
+        WHERE item.replay_id = replays.replay_id AND (outcome IN ('cancelled', 'expired') OR because = 'archived'))
+        AS not_handed_out
 FROM replays
 WHERE purpose = 'catch-up' AND selection ->> 'agency' = $1
 ORDER BY replay_id DESC
 LIMIT 1
 """
+_ARCHIVED_UNTIL: Final = "SELECT max(until) FROM archives"
 # Those that go on; who is suspended gets nothing, perhaps for months, and takes nobody's place.
 _OPEN: Final = """
 SELECT count(*) FROM replays
@@ -65,7 +70,8 @@ class PostgresCatchUpRequests:
                 await connection.execute(_ONE_AT_A_TIME)
                 last = await _last(connection, agency)
                 open_count: int = await connection.fetchval(_OPEN, SUSPENDED)
-                answer = answer_to(since, last, open_count, self._limits, now)
+                archived_until: datetime | None = await connection.fetchval(_ARCHIVED_UNTIL)
+                answer = answer_to(since, last, open_count, self._limits, now, archived_until=archived_until)
                 if answer is None:
                     await begin_catch_up(
                         connection,

@@ -12,7 +12,7 @@ import asyncpg
 
 from hub.core.diagnosis import TraceEvent
 from hub.core.selection import Kind, LetterState, Selection, side_of
-from hub.store.entries import Entries
+from hub.store.entries import Entries, bytes_of
 from hub.store.pool import Connection, Pool
 from hub.store.trace import event_of
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
@@ -115,6 +115,7 @@ class OpenedLetter:
         letter: What the list shows.
         body: The bytes, for a parked submission at most 256 KiB of them.
         body_length: How many there were.
+        archived: The file that has the bytes and the events of its month, when they are archived.
         events: What happened, oldest first.
         notes: What people wrote about it or its group, oldest first.
         replays: The replays it was an item of, oldest first.
@@ -123,6 +124,7 @@ class OpenedLetter:
     letter: DeadLetter
     body: bytes
     body_length: int
+    archived: str | None
     events: tuple[TraceEvent, ...]
     notes: tuple[Note, ...]
     replays: tuple[Try, ...]
@@ -154,7 +156,7 @@ def condition(selection: Selection, first: int) -> tuple[str, list[Any]]:
     return " AND ".join(terms), [value for _, value in asked]
 
 
-# What was said when a delivery died stands in its last event.
+# What was said when a delivery died stands in its last event, of the moment since when the letter is open.
 _LETTER: Final = """
 SELECT letter.*, coalesce(attempts, 0) AS attempts,
     coalesce(own.assignee, whole.assignee) AS assignee,
@@ -162,7 +164,7 @@ SELECT letter.*, coalesce(attempts, 0) AS attempts,
         SELECT detail ->> 'reason'
         FROM ledger
         WHERE ledger.document_id = letter.document_id AND ledger.delivery_id = letter.delivery_id
-            AND ledger.state = 'dead'
+            AND ledger.state = 'dead' AND ledger.at = letter.since
         ORDER BY event_id DESC
         LIMIT 1
     ) END AS reason
@@ -270,13 +272,15 @@ async def count_dead(pool: Pool, selection: Selection) -> int:
 
 
 _ONE: Final = "SELECT * FROM dead_letters WHERE letter_id = $1"
-_BYTES: Final = """
-SELECT coalesce(token, body) AS body, coalesce(length(token), body_length) AS body_length
+_BYTES: Final = f"""
+SELECT coalesce(token, body, '') AS body, coalesce(length(token), body_length, 0) AS body_length,
+    (SELECT file FROM archives WHERE until > stored_at ORDER BY until LIMIT 1) AS archived
 FROM dead_letters AS letter
-LEFT JOIN signed_objects ON letter.kind = 'delivery' AND object_id = letter.document_id
+LEFT JOIN deliveries AS delivery USING (delivery_id)
+LEFT JOIN LATERAL ({bytes_of("delivery")}) AS kept ON true
 LEFT JOIN parked USING (parked_id)
 WHERE letter_id = $1
-"""
+"""  # noqa: S608 - constants only
 
 # What happened to a delivery, and what people did about a letter.
 _EVENTS: Final = """
@@ -319,6 +323,7 @@ async def show(pool: Pool, letter_id: str) -> OpenedLetter | None:
         letter=_letter_of(row),
         body=kept["body"],
         body_length=kept["body_length"],
+        archived=kept["archived"],
         events=tuple(map(event_of, events)),
         notes=tuple(Note(**note) for note in notes),
         replays=tuple(Try(**item) for item in tries),

@@ -18,7 +18,7 @@ import asyncpg
 from hub.core.breaker import Breaker
 from hub.core.delivery import Due, Transition
 from hub.core.policy import Policy
-from hub.store.entries import DELIVERY_COLUMNS, PENDING_CHANNEL, Entries, delivery_of
+from hub.store.entries import DELIVERY_COLUMNS, PENDING_CHANNEL, Entries, bytes_of, delivery_of
 from hub.store.errors import translated
 from hub.store.pool import Connection, OwnConnection, Pool
 from hub.store.recipients import unwell
@@ -32,7 +32,7 @@ WITH claimed AS MATERIALIZED (
     SELECT due.*
     FROM generate_series({len(URGENCIES) - 1}, 0, -1) AS level (urgency)
     CROSS JOIN LATERAL (
-        SELECT {DELIVERY_COLUMNS}
+        SELECT {DELIVERY_COLUMNS}, stored_at
         FROM deliveries
         WHERE state = 'pending' AND urgency = level.urgency AND next_attempt_at <= $1 AND expires_at > $1
         ORDER BY next_attempt_at
@@ -43,7 +43,7 @@ WITH claimed AS MATERIALIZED (
 )
 SELECT claimed.*, token
 FROM claimed
-JOIN signed_objects USING (object_id)
+CROSS JOIN LATERAL ({bytes_of("claimed")}) AS kept
 """  # noqa: S608 - constants only
 
 # The same without some recipients, and at most a share for each of the others: one recipient after the other, in turn
@@ -77,7 +77,7 @@ WITH claimed AS MATERIALIZED (
         SELECT recipient FROM turn WHERE recipient <= coalesce(half.last, recipient) AND recipient <> ALL($4::text[])
     ) AS turn
     CROSS JOIN LATERAL (
-        SELECT {DELIVERY_COLUMNS}
+        SELECT {DELIVERY_COLUMNS}, stored_at
         FROM deliveries
         WHERE state = 'pending' AND urgency = level.urgency AND deliveries.recipient = turn.recipient
             AND next_attempt_at <= $1 AND expires_at > $1
@@ -89,7 +89,7 @@ WITH claimed AS MATERIALIZED (
 )
 SELECT claimed.*, token
 FROM claimed
-JOIN signed_objects USING (object_id)
+CROSS JOIN LATERAL ({bytes_of("claimed")}) AS kept
 """  # noqa: S608 - constants only
 
 

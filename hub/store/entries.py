@@ -41,6 +41,8 @@ class _Owed(NamedTuple):
     next_attempt_at: datetime
     request: str | None = None
     warn_at: datetime | None = None
+    stored_at: datetime | None = None
+    """When its object was stored; absent when that is now."""
 
 
 @dataclass(slots=True)
@@ -55,6 +57,7 @@ class Entries:
     now: datetime
     policy: Policy = field(default_factory=Policy)
     _objects: dict[DocumentId, tuple[bytes, str, bytes]] = field(default_factory=dict)
+    _letters: dict[DocumentId, tuple[bytes, str, bytes]] = field(default_factory=dict)
     _events: list[tuple[Any, ...]] = field(default_factory=list)
     _deliveries: list[_Owed] = field(default_factory=list)
     _changes: dict[DeliveryId, tuple[str, Transition]] = field(default_factory=dict)
@@ -82,12 +85,13 @@ class Entries:
         self._parked.append(parked_id)
 
     def keep(self, object_id: DocumentId, typ: str, token: bytes) -> None:
-        """Note signed bytes; the same object is kept once."""
+        """Note signed bytes that are new, as a document, receipt or status is that was just written with its key."""
         self._objects[object_id] = to_bytes(object_id), typ, token
 
     def post(self, letter: Letter) -> None:
-        """Note a letter and its pending delivery."""
-        self.keep(letter.object_id, letter.typ, letter.token)
+        """Note a letter and its pending delivery; its bytes are kept when that is new."""
+        if letter.object_id not in self._objects:
+            self._letters[letter.object_id] = to_bytes(letter.object_id), letter.typ, letter.token
         self._deliveries.append(
             _Owed(
                 letter.delivery_id,
@@ -127,8 +131,10 @@ class Entries:
             for index, addressee in enumerate(accept.addressees)
         )
 
-    def owe(self, delivery: Delivery, *, tier: str | None, urgency: int, request: str | None) -> None:
-        """Note one more pending delivery of a document that is kept already."""
+    def owe(
+        self, delivery: Delivery, *, tier: str | None, urgency: int, request: str | None, stored_at: datetime
+    ) -> None:
+        """Note one more pending delivery of a document that was stored at an earlier moment."""
         self._deliveries.append(
             _Owed(
                 delivery.delivery_id,
@@ -142,6 +148,7 @@ class Entries:
                 self.now,
                 request,
                 self.policy.warn_at(self.now, delivery.expires_at),
+                stored_at,
             )
         )
 
@@ -221,10 +228,12 @@ class Entries:
         if self._standings:
             rows = ((key, item.progress, item.request) for key, item in self._standings.items())
             await connection.execute(_CHANGE_STANDINGS, *columns(rows), self.now)
-        if self._objects:
-            await connection.execute(_ADD_OBJECTS, *columns(row for _, row in sorted(self._objects.items())))
         if self._deliveries:
             await connection.execute(_ADD_DELIVERIES, *columns(self._deliveries), self.now)
+        if self._objects:
+            await connection.execute(_ADD_OBJECTS, *columns(self._objects.values()), self.now)
+        if self._letters:
+            await connection.execute(_ADD_LETTERS, *columns(self._letters.values()), self.now)
         if self._signs:  # locks recipients, so nothing that may wait comes after it
             for before, breaker in await note_signs(connection, self._signs, self.policy.breaker, self.now):
                 self.recipient_news(before, breaker, "breaker")
@@ -270,30 +279,41 @@ class Entries:
 
 _MARK_WARNED: Final = "UPDATE deliveries SET warn_at = NULL WHERE delivery_id = ANY($1::uuid[])"
 
-# Signed bytes, once for each identity.
+# Signed bytes, once for each identity: that they are new, the keys of documents, receipts and statuses have said.
 _ADD_OBJECTS: Final = """
-INSERT INTO signed_objects (object_id, typ, token)
-SELECT object_id, typ, token
+INSERT INTO signed_objects (object_id, typ, token, stored_at)
+SELECT object_id, typ, token, $4
 FROM unnest($1::bytea[], $2::text[], $3::bytea[]) AS incoming (object_id, typ, token)
 ON CONFLICT DO NOTHING
 """
 
-# What is owed to recipients from now on.
+# The same for letters of the hub, of which their own delivery says that they are new: two of the same second about the
+# same document are the same letter.
+_ADD_LETTERS: Final = """
+INSERT INTO signed_objects (object_id, typ, token, stored_at)
+SELECT object_id, typ, token, $4
+FROM unnest($1::bytea[], $2::text[], $3::bytea[]) AS incoming (object_id, typ, token)
+WHERE EXISTS (SELECT FROM deliveries WHERE deliveries.object_id = incoming.object_id AND deliveries.stored_at = $4)
+ON CONFLICT DO NOTHING
+"""
+
+# What is owed to recipients from now on, in the order of their objects, so that no two transactions wait crosswise.
 _ADD_DELIVERIES: Final = """
 INSERT INTO deliveries (
     delivery_id, object_id, typ, sender, recipient, recipient_tier, urgency, expires_at, next_attempt_at, request,
-    warn_at, state, created_at, changed_at
+    warn_at, stored_at, state, created_at, changed_at
 )
 SELECT
     delivery_id, object_id, typ, sender, recipient, recipient_tier, urgency, expires_at, next_attempt_at, request,
-    warn_at, 'pending', $12, $12
+    warn_at, coalesce(stored_at, $13), 'pending', $13, $13
 FROM unnest(
     $1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::smallint[], $8::timestamptz[],
-    $9::timestamptz[], $10::text[], $11::timestamptz[]
+    $9::timestamptz[], $10::text[], $11::timestamptz[], $12::timestamptz[]
 ) AS incoming (
     delivery_id, object_id, typ, sender, recipient, recipient_tier, urgency, expires_at, next_attempt_at, request,
-    warn_at
+    warn_at, stored_at
 )
+ORDER BY object_id
 ON CONFLICT DO NOTHING
 """
 
@@ -379,6 +399,15 @@ def delivery_of(row: asyncpg.Record) -> Delivery:
         expires_at=row["expires_at"],
         standing=Standing(row["progress"], row["request"]),
     )
+
+
+def bytes_of(row: str) -> str:
+    """Write the query for the `token` of a row with `object_id` and `stored_at`.
+
+    A look into one month for each row. A join would be planned by what the planner expects of all months together.
+    """
+    same = f"signed_objects.object_id = {row}.object_id AND signed_objects.stored_at = {row}.stored_at"
+    return f"SELECT token FROM signed_objects WHERE {same} OFFSET 0"  # noqa: S608 - of a constant
 
 
 # Locks deliveries in the order of their ids, so that two transactions never wait for each other.

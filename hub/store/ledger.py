@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, assert_never
 
 import asyncpg
@@ -27,6 +27,7 @@ from hub.core.settlement import ReceiptSettlement, Settling, StatusSettlement, s
 from hub.core.submission import Submission
 from hub.core.verdict import Accept, Answered, AnswerVerdict, Objection, Park, Refuse, Stated, conflict
 from hub.store.entries import DELIVERY_COLUMNS, Entries, columns, delivery_of, lock_deliveries, to_bytes, to_datetime
+from hub.store.months import make_months
 from hub.store.parts import lock_parts, name_parts
 from hub.store.pool import Connection, Pool
 from hub.store.recipients import BREAKER_COLUMNS, breaker_of, change_recipients
@@ -39,8 +40,10 @@ from schemas.signing import MAX_TOKEN_BYTES, identity
 MAX_KEPT_BYTES: Final = MAX_TOKEN_BYTES
 """Of a parked body; the rest is described by length and digest."""
 
-Actor = Literal["intake", "receipts", "returns", "reconcile"]
+_MONTHS_EVERY: Final = timedelta(days=1)
+_MONTHS_AGAIN: Final = timedelta(minutes=10)
 
+Actor = Literal["intake", "receipts", "returns", "reconcile"]
 
 Decided = tuple[Refuse, Letter | None]
 PutAside = tuple[Park, Letter | None]
@@ -63,6 +66,7 @@ class PostgresLedger:
         self._policy = policy or Policy()
         self._pace = pace or Pace()
         self._batch_size = batch_size
+        self._months_due_at = datetime.min.replace(tzinfo=UTC)
 
     async def record(self, decisions: Sequence[Decision], now: datetime) -> Sequence[Objection]:
         """Write a batch of verdicts; what is known already changes nothing.
@@ -208,6 +212,21 @@ class PostgresLedger:
             await change_recipients(connection, [item.after for item in tended])
             await entries.write(connection)
         return tended
+
+    async def make_months(self, now: datetime) -> int:
+        """Make the tables of the coming months, looked at once a day; returns how many were missing.
+
+        Raises:
+            Unavailable: When the database does not answer, or somebody reads all months just now; it is tried again
+                within minutes.
+        """
+        if now < self._months_due_at:
+            return 0
+        self._months_due_at = now + _MONTHS_AGAIN
+        async with self._pool.transaction() as connection:
+            made = await make_months(connection, now)
+        self._months_due_at = now + _MONTHS_EVERY
+        return made
 
     async def _tend(self, connection: Connection, before: Breaker, suspended: bool, entries: Entries) -> Tended:
         policy, now = self._policy.breaker, entries.now
@@ -383,7 +402,7 @@ async def _refuse(connection: Connection, refusals: Sequence[Decided], entries: 
     if candidates:
         rows = await connection.fetch(_ADD_REFUSALS, *columns(map(_refusal_row, candidates)), entries.now)
         new = {_document_id(row) for row in rows}
-    again = []
+    again: dict[DocumentId, Letter | None] = {}
     for refuse, notice in refusals:
         if refuse.document_id in new:
             new.remove(refuse.document_id)
@@ -393,7 +412,7 @@ async def _refuse(connection: Connection, refusals: Sequence[Decided], entries: 
         elif refuse.document_id in known:
             _note_duplicate(refuse.document_id, entries)
         else:
-            again.append(refuse.document_id)
+            again[refuse.document_id] = notice
     await _answer_again(connection, again, entries)
 
 
@@ -422,24 +441,35 @@ def _note_refusal(refuse: Refuse, notice: Letter | None, entries: Entries) -> No
         entries.post(notice)
 
 
-# The notices of refused documents, as far as they have gone out.
+# The notices of refused documents that can still go out.
 _LOCK_NOTICES: Final = f"""
-SELECT {DELIVERY_COLUMNS}
-FROM deliveries
-WHERE object_id IN (SELECT notice_id FROM refusals WHERE document_id = ANY($1::bytea[])) AND state = 'routed'
+SELECT document_id, {DELIVERY_COLUMNS}
+FROM refusals
+JOIN deliveries ON object_id = notice_id
+WHERE document_id = ANY($1::bytea[]) AND deliveries.expires_at > $2
 ORDER BY delivery_id
-FOR UPDATE
+FOR UPDATE OF deliveries
 """  # noqa: S608 - a constant
 
 
-async def _answer_again(connection: Connection, ids: Sequence[DocumentId], entries: Entries) -> None:
-    if not ids:
+async def _answer_again(connection: Connection, notices: Mapping[DocumentId, Letter | None], entries: Entries) -> None:
+    """Give the first answer again; after its lifetime, when its bytes may be archived, today's."""
+    if not notices:
         return
-    for row in await connection.fetch(_LOCK_NOTICES, [to_bytes(document_id) for document_id in ids]):
-        transition = Transition(
-            delivery_of(row), "delivery.repeated", "pending", 0, code="N604", next_attempt_at=entries.now
-        )
-        entries.change(transition, "intake")
+    rows = await connection.fetch(_LOCK_NOTICES, [to_bytes(document_id) for document_id in notices], entries.now)
+    for row in rows:
+        if row["state"] == "routed":
+            transition = Transition(
+                delivery_of(row), "delivery.repeated", "pending", 0, code="N604", next_attempt_at=entries.now
+            )
+            entries.change(transition, "intake")
+    answered = {_document_id(row) for row in rows}
+    for document_id, notice in notices.items():
+        if document_id in answered:
+            continue
+        _note_duplicate(document_id, entries)
+        if notice is not None:
+            entries.post(notice)
 
 
 # Submissions that were not parked before.

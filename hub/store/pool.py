@@ -190,11 +190,11 @@ async def open_pool(
 _REVISION: Final = "SELECT version_num FROM alembic_version"
 _HAS_REVISION: Final = "SELECT to_regclass('alembic_version') IS NOT NULL"
 
-# What the current role could do to the ledger that it must not be able to do.
+# What the current role could do to the ledger, as a whole or by month, that it must not be able to do.
 _FORBIDDEN: Final = """
 SELECT privilege
 FROM unnest(ARRAY['UPDATE', 'DELETE', 'TRUNCATE']) AS privilege
-WHERE has_table_privilege('ledger', privilege)
+WHERE EXISTS (SELECT FROM pg_partition_tree('ledger') WHERE has_table_privilege(relid, privilege))
 """
 
 

@@ -26,7 +26,7 @@ from hub.core.replay import (
     settle_replayed,
 )
 from hub.core.submission import Submission
-from hub.store.entries import DELIVERY_COLUMNS, Entries, delivery_of, lock_deliveries
+from hub.store.entries import DELIVERY_COLUMNS, Entries, bytes_of, delivery_of, lock_deliveries
 from hub.store.pool import Connection, Pool
 from schemas.identifiers import AgencyCode
 from schemas.refusal import Problem
@@ -296,11 +296,12 @@ async def rehearsed(connection: Connection, ids: Sequence[str], rehearse: Rehear
     }
 
 
-# Why items must not be sent, as far as the ledger knows: taken back or replaced by a later document of the sender, taken
-# over since, or their lifetime over: the sender has signed it, and recipients refuse what is older.
+# Why items must not be sent, as far as the ledger knows: archived, taken back or replaced by a later document of the
+# sender, taken over since, or their lifetime over: the sender has signed it, and recipients refuse what is older.
 _WHY_NOT: Final = """
 SELECT letter_id,
     CASE
+        WHEN delivery.stored_at < (SELECT until FROM archived) THEN 'archived'
         WHEN delivery.expires_at <= $2 THEN 'lifetime-over'
         WHEN later.action = 'revoke' THEN 'recalled'
         WHEN later.action = 'replace' THEN 'replaced'
@@ -339,11 +340,11 @@ _CANDIDATES: Final = """
 SELECT letter_id, kind, token, body, broker_user, routing_key, message_id, parked_at, {columns}
 FROM dead_letters AS letter
 LEFT JOIN deliveries AS delivery USING (delivery_id)
-LEFT JOIN signed_objects ON signed_objects.object_id = delivery.object_id
+LEFT JOIN LATERAL ({bytes}) AS kept ON true
 LEFT JOIN parked USING (parked_id)
 WHERE letter_id = ANY($1::text[])
 ORDER BY letter_id
-""".format(columns=", ".join(f"delivery.{name}" for name in DELIVERY_COLUMNS.split(", ")))
+""".format(columns=", ".join(f"delivery.{name}" for name in DELIVERY_COLUMNS.split(", ")), bytes=bytes_of("delivery"))
 
 
 def submission_of(row: asyncpg.Record) -> Submission:

@@ -455,10 +455,12 @@ VALUES ('catch-up', 'running', $1, 0, 0, false, $2, $3, $2, $3, 'rate', $4, $4, 
 RETURNING replay_id
 """
 
-# Everything that the agency has had: what it has signed for, and letters that ended in its queue.
+# Everything that the agency has had: what it has signed for, and letters that ended in its queue. What is archived is
+# written down as left out; that is read here, so no month leaves before this is committed and seen.
 _FREEZE_CATCH_UP: Final = f"""
 WITH numbered AS MATERIALIZED (
-    SELECT delivery_id, changed_at, row_number() OVER (ORDER BY changed_at, delivery_id) AS position
+    SELECT delivery_id, changed_at, row_number() OVER (ORDER BY changed_at, delivery_id) AS position,
+        stored_at < (SELECT until FROM archived) AS is_archived
     FROM deliveries
     WHERE recipient = $3 AND changed_at >= $4
         AND (state = 'received' OR (state = 'routed' AND typ <> '{ENVELOPE_TYP}'))
@@ -467,14 +469,15 @@ WITH numbered AS MATERIALIZED (
 taken AS (
     INSERT INTO replay_items (replay_id, letter_id, kind, delivery_id, agency, code, since, position)
     SELECT $1, delivery_id::text, 'delivery', delivery_id, $3, '', changed_at, position
-    FROM numbered ORDER BY delivery_id::text
+    FROM numbered WHERE NOT is_archived ORDER BY delivery_id::text
     ON CONFLICT (letter_id) WHERE outcome IS NULL DO NOTHING
     RETURNING delivery_id
 )
 INSERT INTO replay_items (
     replay_id, letter_id, kind, delivery_id, agency, code, since, position, outcome, because, ended_at
 )
-SELECT $1, delivery_id::text, 'delivery', delivery_id, $3, '', changed_at, position, 'excluded', 'in-another-replay', $2
+SELECT $1, delivery_id::text, 'delivery', delivery_id, $3, '', changed_at, position, 'excluded',
+    CASE WHEN is_archived THEN 'archived' ELSE 'in-another-replay' END, $2
 FROM numbered
 WHERE delivery_id NOT IN (SELECT delivery_id FROM taken)
 """  # noqa: S608 - constants only
@@ -543,7 +546,11 @@ class Redirected:
 
 # One at a time: two agencies may have been merged into one, and both been recipients of the same document.
 _ONE_REDIRECT_AT_A_TIME: Final = "SELECT pg_advisory_xact_lock(hashtext('truc redirect'))"
-_FACTS: Final = "SELECT delivery_id, urgency, request FROM deliveries WHERE delivery_id = ANY($1::uuid[])"
+_FACTS: Final = """
+SELECT delivery_id, urgency, request, stored_at, stored_at < (SELECT until FROM archived) AS is_archived
+FROM deliveries
+WHERE delivery_id = ANY($1::uuid[])
+"""
 _KNOWN: Final = "SELECT delivery_id FROM deliveries WHERE delivery_id = ANY($1::uuid[])"
 
 
@@ -565,8 +572,8 @@ async def redirect(
         now: The present.
 
     Raises:
-        Conflict: When a delivery does not exist, is no document's, is settled, or its lifetime is over; nothing is
-            changed then.
+        Conflict: When a delivery does not exist, is no document's, is archived, is settled, or its lifetime is over;
+            nothing is changed then.
         Unavailable: When the database does not answer.
     """
     redirected = []
@@ -580,6 +587,8 @@ async def redirect(
         owed = {row["delivery_id"] for row in await connection.fetch(_KNOWN, wanted)}
         for delivery_id, heir, tier in heirs:
             old = deliveries.get(delivery_id)
+            if old is not None and kept[delivery_id]["is_archived"]:
+                raise Conflict(f"archived: the bytes of {delivery_id} are in a file, see `truc trace {delivery_id}`")
             new = _delivery_to(heir, _to_be_redirected(old, delivery_id, now))
             assert old is not None
             transition = settle_redirected(old)
@@ -588,8 +597,8 @@ async def redirect(
             redirected.append(Redirected(delivery_id, old.recipient, heir, new.delivery_id, new.delivery_id in owed))
             if new.delivery_id not in owed:
                 owed.add(new.delivery_id)
-                facts = kept[delivery_id]
-                entries.owe(new, tier=tier, urgency=facts["urgency"], request=facts["request"])
+                facts = {name: kept[delivery_id][name] for name in ("urgency", "request", "stored_at")}
+                entries.owe(new, tier=tier, **facts)
                 detail = {
                     "recipients": [heir],
                     "instead_of": str(delivery_id),

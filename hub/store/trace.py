@@ -10,6 +10,7 @@ import asyncpg
 
 from hub.core.breaker import Breaker
 from hub.core.diagnosis import (
+    ArchiveTrace,
     DeliveryTrace,
     DocumentTrace,
     Link,
@@ -19,7 +20,7 @@ from hub.core.diagnosis import (
     RefusalTrace,
     TraceEvent,
 )
-from hub.store.entries import DELIVERY_COLUMNS, delivery_of
+from hub.store.entries import DELIVERY_COLUMNS, bytes_of, delivery_of
 from hub.store.pool import Connection, Pool
 from hub.store.recipients import unwell
 from schemas.envelope import Envelope, read_envelope
@@ -86,8 +87,13 @@ UNION
 
 _DOCUMENTS: Final = """
 SELECT
-    document_id, envelope_id, sender, via, printed_number, kind, subject, action, refs, issued_on, accepted_at, expires_at
+    document_id, envelope_id, sender, via, printed_number, kind, subject, action, refs, issued_on, accepted_at, expires_at,
+    month, file, archived_at
 FROM documents
+LEFT JOIN LATERAL (
+    SELECT to_char(month, 'YYYY-MM') AS month, file, archived_at FROM archives
+    WHERE until > accepted_at ORDER BY until LIMIT 1
+) AS archive ON true
 WHERE document_id = ANY($1::bytea[])
 ORDER BY accepted_at DESC, document_id
 LIMIT $2
@@ -109,10 +115,11 @@ WHERE object_id = ANY($1::bytea[])
 ORDER BY object_id, recipient
 """.replace(DELIVERY_COLUMNS, ", ".join(f"delivery.{name}" for name in DELIVERY_COLUMNS.split(", ")))  # noqa: S608
 
+# The events of documents; there are none of before the first of them was accepted.
 _EVENTS: Final = """
 SELECT document_id, delivery_id, at, event, actor, code, state, detail
 FROM ledger
-WHERE document_id = ANY($1::bytea[])
+WHERE document_id = ANY($1::bytea[]) AND at >= $2
 ORDER BY event_id
 """
 
@@ -124,7 +131,7 @@ async def trace_documents(connection: Connection, ids: Sequence[bytes]) -> list[
     if not known:
         return []
     events: Mapping[Any, list[TraceEvent]] = defaultdict(list)
-    for row in await connection.fetch(_EVENTS, known):
+    for row in await connection.fetch(_EVENTS, known, min(row["accepted_at"] for row in documents)):
         events[row["delivery_id"] or row["document_id"]].append(event_of(row))
     deliveries: Mapping[bytes, list[DeliveryTrace]] = defaultdict(list)
     rows = await connection.fetch(_DELIVERIES, known)
@@ -133,7 +140,7 @@ async def trace_documents(connection: Connection, ids: Sequence[bytes]) -> list[
         breaker = breakers.get(row["recipient"])
         deliveries[row["object_id"]].append(_delivery_of(row, events[row["delivery_id"]], breaker))
     chains = await _chains(connection, known)
-    parts = await _parts(connection, known)
+    parts = await _parts(connection, known, [row["document_id"] for row in documents if row["month"]])
     return [
         _document_of(
             row,
@@ -147,17 +154,32 @@ async def trace_documents(connection: Connection, ids: Sequence[bytes]) -> list[
 
 
 # What was signed, of the documents that name parts; and which of those parts are there.
-_TOKENS_WITH_PARTS: Final = """
+_TOKENS_WITH_PARTS: Final = f"""
 SELECT object_id, token,
     ARRAY(SELECT parts.sha256 FROM document_parts JOIN parts USING (sha256) WHERE document_id = object_id) AS stored
-FROM signed_objects
-WHERE object_id = ANY($1::bytea[]) AND EXISTS (SELECT FROM document_parts WHERE document_id = object_id)
+FROM (SELECT DISTINCT object_id, stored_at FROM deliveries WHERE object_id = ANY($1::bytea[])) AS document
+CROSS JOIN LATERAL ({bytes_of("document")}) AS kept
+WHERE EXISTS (SELECT FROM document_parts WHERE document_id = object_id)
+"""  # noqa: S608 - constants only
+
+
+# The parts of documents whose bytes are archived.
+_PARTS: Final = """
+SELECT document_id, sha256, length
+FROM document_parts
+JOIN parts USING (sha256)
+WHERE document_id = ANY($1::bytea[])
+ORDER BY document_id, sha256
 """
 
 
-async def _parts(connection: Connection, ids: Sequence[bytes]) -> Mapping[bytes, list[PartTrace]]:
+async def _parts(
+    connection: Connection, ids: Sequence[bytes], archived: Sequence[bytes]
+) -> Mapping[bytes, list[PartTrace]]:
     """Collect the parts of documents; their names stand only in what was signed."""
     found: Mapping[bytes, list[PartTrace]] = defaultdict(list)
+    for row in await connection.fetch(_PARTS, archived):
+        found[row["document_id"]].append(PartTrace("", "", row["sha256"].hex(), row["length"], stored=True))
     for row in await connection.fetch(_TOKENS_WITH_PARTS, ids):
         envelope = read_envelope(payload_of(row["token"]))
         if not isinstance(envelope, Envelope):  # accepted by an older version, which read it otherwise
@@ -297,6 +319,7 @@ def _document_of(
         refs=_ids(row["refs"]),
         chain=tuple(chain),
         parts=tuple(parts),
+        archived=ArchiveTrace(row["month"], row["file"], row["archived_at"]) if row["month"] else None,
     )
 
 

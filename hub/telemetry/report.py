@@ -89,6 +89,12 @@ def resettled(deadline: str, transitions: Sequence[Transition]) -> None:
         )
 
 
+def months_made(count: int) -> None:
+    """Tell that tables were made for coming months."""
+    if count:
+        log.info("months.made", count=count)
+
+
 def returns(deliveries: int, parked: Sequence[Park]) -> None:
     """Tell what the broker put aside."""
     metrics.RETURNS.labels("delivery").inc(deliveries)

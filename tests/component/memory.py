@@ -347,6 +347,7 @@ class MemoryLedger:
     policy: Policy = field(default_factory=Policy)
     pace: Pace = field(default_factory=Pace)
     away: int = 0
+    months_until: datetime | None = None
 
     def _reach(self) -> None:
         """Be away for the next few calls, as a database that restarts."""
@@ -415,6 +416,12 @@ class MemoryLedger:
                 late = [row for row in self.rows.values() if self._may_expire(row) and row.delivery.expires_at <= now]
         self._apply([settle(row.delivery) for row in late if row.delivery.delivery_id not in self.claimed], now)
         return len(late)
+
+    async def make_months(self, now: datetime) -> int:
+        self._reach()
+        missing = self.months_until is None or now > self.months_until
+        self.months_until = now + timedelta(days=1)
+        return int(missing)
 
     async def warn(self, write: Callable[[Delivery], Letter], now: datetime) -> int:
         self._reach()
@@ -576,7 +583,11 @@ class MemoryLedger:
             _, earlier = self.refusals[refuse.document_id]
             if not refuse.submission.redelivered and earlier is not None:
                 row = self.rows[earlier]
-                if row.delivery.state == "routed":
+                if row.delivery.expires_at <= now:
+                    self.events.append(Event("document.duplicate", refuse.document_id, code="N604"))
+                    if notice is not None:
+                        self._post(notice, now)
+                elif row.delivery.state == "routed":
                     row.delivery = replace(row.delivery, state="pending")
                     row.next_attempt_at = now
                     self.events.append(Event("delivery.repeated", row.delivery.object_id, earlier, "pending"))

@@ -233,6 +233,15 @@ class IntakeContract:
         assert (again.delivery.state, again.next_attempt_at) == ("pending", LATER)
         assert (await names(store))[-1] == "delivery.repeated"
 
+    async def test_refused_document_sent_again_after_the_lifetime_of_the_first_answer_gets_another(self, store: Store):
+        """Its bytes may be archived by then."""
+        await store.ledger.record([a.decided(a.refuse())], NOW)
+        await route_everything(store)
+        much_later = NOW + timedelta(days=100)
+        await store.ledger.record([a.decided(a.refuse(), much_later)], much_later)
+        assert sorted(row.delivery.state for row in await letters(store, NOTICE_TYP)) == ["pending", "routed"]
+        assert (await names(store))[-1] == "document.duplicate"
+
     async def test_refused_document_sent_again_before_the_first_answer_went_out_changes_nothing(self, store: Store):
         await store.ledger.record([a.decided(a.refuse())], NOW)
         before = await store.rows(), await store.events()
@@ -553,5 +562,17 @@ class ReconcileContract:
         assert row.delivery.state == "routed"
 
 
-class LedgerContract(IntakeContract, ReceiptsContract, StatusesContract, ReturnsContract, ReconcileContract):
+class MonthsContract:
+    """The months for which there is room."""
+
+    async def test_room_for_coming_months_is_made_once(self, store: Store):
+        in_a_year = NOW + timedelta(days=365)
+        assert await store.ledger.make_months(in_a_year) > 0
+        assert await store.ledger.make_months(in_a_year) == 0
+        assert await store.ledger.make_months(in_a_year + timedelta(hours=1)) == 0
+
+
+class LedgerContract(
+    IntakeContract, ReceiptsContract, StatusesContract, ReturnsContract, ReconcileContract, MonthsContract
+):
     """All of it."""

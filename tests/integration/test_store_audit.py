@@ -93,9 +93,9 @@ _ONE = f"(SELECT delivery_id FROM deliveries WHERE {_OF_DOCUMENT} AND state = 'r
 
 
 _COPY = f"""
-INSERT INTO deliveries
-SELECT gen_random_uuid(), object_id, typ, sender, {{recipient}}, recipient_tier, state, attempts, urgency, code,
-    created_at, changed_at, next_attempt_at, receipt_due_at, expires_at
+INSERT INTO deliveries (delivery_id, object_id, typ, sender, recipient, state, created_at, changed_at, expires_at,
+    stored_at)
+SELECT gen_random_uuid(), object_id, typ, sender, {{recipient}}, state, created_at, changed_at, expires_at, stored_at
 FROM deliveries
 WHERE delivery_id = {_ONE}
 """
@@ -261,6 +261,43 @@ PLANTED = [
     (
         "every notice of a refusal has a delivery",
         "DELETE FROM deliveries WHERE object_id IN (SELECT notice_id FROM refusals)",
+    ),
+    (
+        "every document, receipt and status has its signed bytes",
+        f"DELETE FROM signed_objects WHERE NOT {_OF_DOCUMENT}",
+    ),
+    (
+        "every delivery has its signed bytes in the month that it names",
+        f"UPDATE deliveries SET stored_at = stored_at - interval '1 month' WHERE delivery_id = {_ONE}",
+    ),
+    (
+        "every signed object is kept once",
+        f"""
+        INSERT INTO signed_objects
+        SELECT object_id, typ, token, stored_at + interval '2 months' FROM signed_objects WHERE {_OF_DOCUMENT} LIMIT 1
+        """,
+    ),
+    (
+        "every archived month has left as much as its manifest says",
+        """
+        INSERT INTO archives VALUES
+        ('2000-01-01', '2000-02-01', 'x', 'x', '{"documents": 1, "deliveries": 0, "owed": 0}', now(), 'x', 'x')
+        """,
+    ),
+    (
+        "every archived month has left as much as its manifest says",
+        """
+        INSERT INTO archives VALUES
+        ('2000-01-01', '2000-02-01', 'x', 'x', '{"documents": 0, "deliveries": 1, "owed": 0}', now(), 'x', 'x')
+        """,
+    ),
+    (
+        "every event and every signed object lies in its month",
+        "INSERT INTO ledger (at, event, actor) VALUES (now() + interval '10 years', 'x', 'x')",
+    ),
+    (
+        "every event and every signed object lies in its month",
+        f"UPDATE signed_objects SET stored_at = stored_at + interval '10 years' WHERE {_OF_DOCUMENT}",
     ),
     (
         "every signed object has the identity of its bytes",

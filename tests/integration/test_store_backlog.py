@@ -22,12 +22,12 @@ LATER = NOW + timedelta(minutes=5)
 
 # Deliveries to one recipient need a document each.
 _BACKLOG = f"""
-INSERT INTO signed_objects (object_id, typ, token)
-SELECT sha256(number::text::bytea), 'truc.document.v1', number::text::bytea FROM generate_series(1, {MANY}) AS number;
+INSERT INTO signed_objects (object_id, typ, token, stored_at)
+SELECT sha256(number::text::bytea), 'truc.document.v1', number::text::bytea, '{NOW}' FROM generate_series(1, {MANY}) AS number;
 INSERT INTO deliveries (delivery_id, object_id, typ, sender, recipient, urgency, expires_at, state, created_at,
-    changed_at, next_attempt_at, warn_at)
+    changed_at, next_attempt_at, warn_at, stored_at)
 SELECT gen_random_uuid(), sha256(number::text::bytea), 'truc.document.v1', 'G22', '{BUSY}', 0,
-    '{NOW + timedelta(days=7)}', %s, '{NOW}', '{NOW}', %s, '{NOW + timedelta(days=6)}'
+    '{NOW + timedelta(days=7)}', %s, '{NOW}', '{NOW}', %s, '{NOW + timedelta(days=6)}', '{NOW}'
 FROM generate_series(1, {MANY}) AS number;
 ANALYZE deliveries;
 """

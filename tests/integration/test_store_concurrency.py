@@ -169,9 +169,9 @@ async def test_claim_reads_no_more_of_the_index_than_it_takes(pool):
         await connection.execute(
             """
             INSERT INTO deliveries (delivery_id, object_id, typ, sender, recipient, urgency, expires_at, state,
-                created_at, changed_at, next_attempt_at)
+                created_at, changed_at, next_attempt_at, stored_at)
             SELECT gen_random_uuid(), object_id, typ, sender, recipient || '.' || number, urgency, expires_at, state,
-                created_at, changed_at, next_attempt_at
+                created_at, changed_at, next_attempt_at, stored_at
             FROM deliveries, generate_series(1, 2000) AS number
             """
         )

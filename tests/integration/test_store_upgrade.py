@@ -1,6 +1,7 @@
 """Bringing a ledger that was in use to newer tables: what was there counts as before."""
 
 import secrets
+from datetime import timedelta
 
 import asyncpg
 import pytest
@@ -13,14 +14,15 @@ from hub.store.dead_letters import group_dead, list_dead
 from hub.store.deliveries import PostgresDeliveries
 from hub.store.directory import DirectoryStore
 from hub.store.ledger import PostgresLedger
-from hub.store.migrations.revisions import VERSIONS
+from hub.store.migrations import runner
+from hub.store.migrations.revisions import VERSIONS, file_of, known_revisions, sha256_of
 from hub.store.pool import open_pool
 from schemas.checks.directory import snapshot
 from schemas.directory_file import AgencyEntry, DirectoryFile, MandateEntry, PlatformEntry
 from tests import builders as a
 from tests.builders import NOW, POLICY
 from tests.keys import agency_keys
-from tests.services import run_sql, with_path
+from tests.services import ask_sql, run_sql, with_path
 
 DIRECTORY = DirectoryFile(
     agencies=tuple(
@@ -122,3 +124,63 @@ async def test_import_by_an_older_version_fails_instead_of_going_unnoticed(datab
         await import_into(pool, DIRECTORY)
     with pytest.raises(asyncpg.NotNullViolationError, match="epoch"):
         await run_sql(database_url, older)
+
+
+@pytest.fixture
+async def url_of_0007(postgresql):
+    """A ledger in use, of before events and bytes were kept by month: a document, received and waiting."""
+    name = f"truc_used_{secrets.token_hex(6)}"
+    await run_sql(postgresql, f"CREATE DATABASE {name}")
+    url = with_path(postgresql, name)
+    done = [revision for revision in known_revisions() if revision <= "0007_catch_up"]
+    await run_sql(
+        url,
+        "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)",
+        runner._MAKE_DIGESTS,
+        *(file_of(revision).read_text() for revision in done),
+        *(f"INSERT INTO applied_revisions VALUES ('{each}', '{sha256_of(each)}')" for each in done),
+        "INSERT INTO alembic_version VALUES ('0007_catch_up')",
+    )
+    yield url
+    await run_sql(postgresql, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+_USED = """
+INSERT INTO signed_objects VALUES (decode('{document}', 'hex'), 'truc.document.v1', '{token}');
+INSERT INTO signed_objects VALUES (decode('{receipt}', 'hex'), 'truc.receipt.v1', '{receipt_token}');
+INSERT INTO documents
+VALUES (decode('{document}', 'hex'), 'G22', '{envelope}', NULL, 'ministry-province', 'new', '{{}}', '1/VP', 'Công văn',
+    'x', '2026-11-23', 0, '{at}', '{end}', '{at}', 2, 1);
+INSERT INTO deliveries (delivery_id, object_id, typ, sender, recipient, state, expires_at, next_attempt_at, created_at,
+    changed_at)
+VALUES ('{first}', decode('{document}', 'hex'), 'truc.document.v1', 'G22', 'H26', 'received', '{end}', NULL, '{at}', '{at}'),
+    ('{second}', decode('{document}', 'hex'), 'truc.document.v1', 'G22', 'H27', 'pending', '{end}', '{at}', '{at}', '{at}');
+INSERT INTO receipts VALUES (decode('{receipt}', 'hex'), 'H26', NULL, '{at}');
+INSERT INTO ledger (at, event, actor, document_id, detail)
+VALUES ('{at}', 'document.accepted', 'intake', decode('{document}', 'hex'), '{{"recipients": ["H26", "H27"]}}');
+INSERT INTO ledger (at, event, actor, document_id, delivery_id, state, detail)
+VALUES ('{at}', 'delivery.received', 'H26', decode('{document}', 'hex'), '{first}', 'received', '{{"receipt": "{receipt}"}}');
+"""
+
+
+async def test_events_and_bytes_of_before_are_the_first_month_and_are_not_copied(url_of_0007):
+    accept = a.accept(a.envelope(to=["H26", "H27"]))
+    first, second = (accept.delivery_id(addressee) for addressee in accept.addressees)
+    receipt = a.receipt(first)
+    facts = {"document": accept.document_id, "token": accept.token.decode(), "envelope": accept.envelope.id}
+    facts |= {"receipt": receipt.receipt_id, "receipt_token": receipt.token.decode(), "first": first, "second": second}
+    await run_sql(url_of_0007, _USED.format(**facts, at=NOW, end=NOW + timedelta(days=7)))
+    files = "SELECT pg_relation_filenode('{}'), pg_relation_filenode('{}')"
+    before = await ask_sql(url_of_0007, files.format("ledger", "signed_objects"))
+    assert "0009_months" in await runner.upgrade(url_of_0007)
+    [month] = await ask_sql(url_of_0007, "SELECT events_in, bytes_in FROM months ORDER BY month LIMIT 1")
+    assert await ask_sql(url_of_0007, files.format(*month)) == before
+    async with open_pool(url_of_0007) as pool:
+        async with PostgresDeliveries(pool, wait_s=0.01).claim(NOW) as claim:
+            assert [(due.delivery.delivery_id, due.token) for due in claim.due] == [(second, accept.token)]
+        await PostgresLedger(pool).record([a.decided(a.accept()), a.decided(accept)], NOW)
+        report = await audit(pool, identities=None)
+        assert report.violations == ()
+        assert (report.documents, report.owed) == (2, 5)
+    numbers = [row["event_id"] for row in await ask_sql(url_of_0007, "SELECT event_id FROM ledger ORDER BY event_id")]
+    assert numbers == [1, 2, 3, 4]

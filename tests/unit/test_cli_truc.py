@@ -48,6 +48,8 @@ def truc(*arguments: str, **environment: str):
         ("trace", "x"),
         ("broker", "drift"),
         ("stats", "show"),
+        ("archive", "plan"),
+        ("archive", "run", "2026-11", "--into", ".", "--reason", "x"),
     ],
     ids=" ".join,
 )
