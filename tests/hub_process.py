@@ -80,7 +80,11 @@ class HubProcess:
             return None
 
     async def ready(self, timeout_s: float = 30) -> Self:
-        await eventually(lambda: self.failing() == {}, timeout_s, lambda: f"{self.failing()}\n{self.log()[-3000:]}")
+        async def is_ready() -> bool:
+            # Asked in a thread: the way from the hub to its broker may lead through a proxy in this event loop.
+            return await asyncio.to_thread(self.failing) == {}
+
+        await eventually(is_ready, timeout_s, lambda: f"{self.failing()}\n{self.log()[-3000:]}")
         return self
 
     def kill(self) -> None:
