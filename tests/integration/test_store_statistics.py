@@ -16,9 +16,9 @@ SETTLED, UNFINISHED = 100_000, 400
 _HISTORY = f"""
 SET session_replication_role = replica;  -- the document itself is of no interest
 INSERT INTO deliveries (delivery_id, object_id, typ, sender, recipient, expires_at, state, code, created_at, changed_at,
-    next_attempt_at, receipt_due_at)
+    stored_at, next_attempt_at, receipt_due_at)
 SELECT gen_random_uuid(), sha256('1'), 'truc.document.v1', 'G22', 'H' || number, '{NOW + timedelta(days=7)}', state,
-    'E807', '{NOW}', '{NOW}', CASE state WHEN 'pending' THEN timestamptz '{NOW}' END,
+    'E807', '{NOW}', '{NOW}', '{NOW}', CASE state WHEN 'pending' THEN timestamptz '{NOW}' END,
     CASE state WHEN 'routed' THEN timestamptz '{NOW}' + (number % 2) * interval '1 hour' END
 FROM generate_series(1, {SETTLED + UNFINISHED}) AS number
 CROSS JOIN LATERAL (SELECT CASE WHEN number > {UNFINISHED} THEN 'received'
