@@ -9,6 +9,7 @@ from typing import Any
 
 from hub.installation import Installation
 from tests.forked import Forked
+from tests.hub_process import eventually
 
 
 async def truc(installation: Installation, *arguments: str, expect: int = 0) -> str:
@@ -22,6 +23,21 @@ async def truc(installation: Installation, *arguments: str, expect: int = 0) -> 
 async def truc_json(installation: Installation, *arguments: str, expect: int = 0) -> dict[str, Any]:
     """Run `truc … --json`."""
     return dict(json.loads(await truc(installation, *arguments, "--json", expect=expect)))
+
+
+async def traced(installation: Installation, document: str) -> dict[str, Any]:
+    """What `truc trace` says about one document, once the hub has taken it in."""
+    found: list[dict[str, Any]] = []
+
+    async def is_known() -> bool:
+        environment = {**os.environ, **installation.environment}
+        code, printed, _ = await asyncio.to_thread(_run, ("trace", document, "--json"), environment)
+        found[:] = json.loads(printed)["found"] if code == 0 else []
+        return bool(found)
+
+    await eventually(is_known, 20, f"{document} is not known")
+    (only,) = found
+    return only
 
 
 def _run(arguments: tuple[str, ...], environment: Mapping[str, str]) -> tuple[int, str, str]:

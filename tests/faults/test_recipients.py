@@ -17,7 +17,7 @@ from schemas.identifiers import AgencyCode, DocumentId, delivery_id_of
 from schemas.receipt import RECEIPT_TYP, Answer, Receipt
 from schemas.signing import sign
 from tests.agencies import COMMUNE, MINISTRY, PROVINCE, Agencies, document
-from tests.command_line import truc_json
+from tests.command_line import traced, truc_json
 from tests.faults.conftest import Traffic, audit
 from tests.hub_process import HubProcess, eventually
 from tests.services import Broker, ask_sql
@@ -130,7 +130,7 @@ async def test_what_is_given_back_again_and_again_needs_a_person_and_says_how_of
             return await deliveries(installation, PROVINCE) == {"dead": 1}
 
         await eventually(dead, 30, pause_s=0.3)
-        (found,) = (await truc_json(installation, "trace", sent))["found"]
+        found = await traced(installation, sent)
         row = next(item for item in found["deliveries"] if item["delivery"]["recipient"] == PROVINCE)
         assert "đã lấy 3 lần nhưng không xử lý được (rejected)" in row["diagnosis"]["vi"]
         assert [event["detail"] for event in row["events"] if event["event"] == "delivery.returned"] == [

@@ -17,7 +17,7 @@ from schemas.identifiers import AgencyCode, DocumentId, delivery_id_of
 from schemas.receipt import RECEIPT_TYP, Answer, Receipt
 from schemas.signing import sign
 from tests.agencies import COMMUNE, MINISTRY, PROVINCE, RECIPIENTS, Agencies, document, facts
-from tests.command_line import truc, truc_json
+from tests.command_line import traced, truc, truc_json
 from tests.faults.proxy import Proxy
 from tests.hub_process import HubProcess, eventually
 from tests.services import Broker, ask_sql
@@ -29,7 +29,7 @@ def now_s() -> int:
 
 async def deliveries_of(installation: Installation, document_id: DocumentId) -> dict[str, Any]:
     """What `truc trace` says about each recipient."""
-    (found,) = (await truc_json(installation, "trace", document_id))["found"]
+    found = await traced(installation, document_id)
     return {row["delivery"]["recipient"]: row for row in found["deliveries"]}
 
 
@@ -61,7 +61,7 @@ async def test_e603_an_id_is_used_again_for_other_bytes(
     other = first.model_copy(update={"doc": first.doc.model_copy(update={"subject": "Nội dung khác"})})
     refused = await client.submit(other)
     await eventually(lambda: codes_in_notices(agencies) == ["E603"], 20, agencies.notices)
-    (found,) = (await truc_json(installation, "trace", refused.document_id))["found"]
+    found = await traced(installation, refused.document_id)
     assert (found["type"], found["code"], found["diagnosis"]["acts"]) == ("refusal", "E603", "sender")
 
 
@@ -94,7 +94,7 @@ async def test_n604_the_same_bytes_come_again(hub: HubProcess, agencies: Agencie
     await client.submit(sent.token)
 
     async def noted() -> bool:
-        (found,) = (await truc_json(installation, "trace", sent.document_id))["found"]
+        found = await traced(installation, sent.document_id)
         return "N604" in [event["code"] for event in found["events"]]
 
     await eventually(noted, 20, pause_s=0.3)

@@ -11,7 +11,7 @@ from hub.installation import Installation
 from schemas.directory_file import DirectoryFile
 from schemas.identifiers import DocumentId
 from tests.agencies import COMMUNE, COUNTRY, MINISTRY, PROVINCE, Agencies, document
-from tests.command_line import truc, truc_json
+from tests.command_line import traced, truc, truc_json
 from tests.hub_process import HubProcess, eventually
 
 QUICK = {"receipt_deadline_s": 3, "retry_delay_s": 0.5, "breaker_failures": 3, "probe_delay_s": 2, "drain_pause_s": 0.2}
@@ -33,7 +33,7 @@ async def submit(agencies: Agencies, count: int, *to: str, **changes: Any) -> li
 
 
 async def delivery_of(installation: Installation, document_id: DocumentId, recipient: str) -> dict[str, Any]:
-    (found,) = (await truc_json(installation, "trace", document_id))["found"]
+    found = await traced(installation, document_id)
     return next(row for row in found["deliveries"] if row["delivery"]["recipient"] == recipient)
 
 

@@ -14,7 +14,7 @@ from hub.installation import Installation
 from schemas.directory_file import DirectoryFile
 from schemas.identifiers import AgencyCode, DocumentId, delivery_id_of
 from tests.agencies import MINISTRY, document
-from tests.command_line import truc, truc_json
+from tests.command_line import traced, truc, truc_json
 from tests.hub_process import eventually
 from tests.services import Broker
 from tests.shared_hub import Scene, country_of, shared_hub
@@ -65,7 +65,7 @@ async def state_is(scene: Scene, replay: int, state: str) -> dict[str, Any]:
 
 
 async def states_of(scene: Scene, document_id: DocumentId) -> dict[str, str]:
-    (found,) = (await truc_json(scene.installation, "trace", document_id))["found"]
+    found = await traced(scene.installation, document_id)
     return {row["delivery"]["recipient"]: row["delivery"]["state"] for row in found["deliveries"]}
 
 
@@ -119,7 +119,7 @@ async def test_e810_document_for_an_agency_that_was_merged_away_goes_to_its_succ
     await scene.until({"dead": 1, "received": 1}, MERGED, HEIR)
     assert await states_of(scene, document_id) == {MERGED: "dead", HEIR: "received"}
     assert await groups(installation) == {}
-    (found,) = (await truc_json(installation, "trace", document_id))["found"]
+    found = await traced(installation, document_id)
     assert found["diagnosis"]["acts"] == "nobody"
     opened = await truc_json(installation, "trace", str(delivery_id_of(document_id, AgencyCode(MERGED))))
     assert "E810" in json.dumps(opened)
@@ -164,7 +164,7 @@ async def test_agency_that_lost_its_disk_catches_up(scene: Scene, lost: str) -> 
     assert done["outcomes"] == {"handed-out": 5}
     await eventually(lambda: times(scene, documents, lost) == {2}, 20, agencies.documents)
     assert times(scene, documents, HEALTHY) == {1}
-    (found,) = (await truc_json(installation, "trace", documents[0]))["found"]
+    found = await traced(installation, documents[0])
     assert {row["delivery"]["state"] for row in found["deliveries"]} == {"received"}
     assert "delivery.handed-out-again" in json.dumps(found)
     if lost == HELPING_ITSELF:

@@ -5,14 +5,13 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from hub.installation import Installation
 from schemas.identifiers import AgencyCode, DocumentId
 from schemas.receipt import Staff, Status
 from tests.agencies import COMMUNE, DEPARTMENT, MINISTRY, PLATFORM, PROVINCE, Agencies, document, facts
-from tests.command_line import truc, truc_json
+from tests.command_line import traced, truc, truc_json
 from tests.hub_process import HubProcess, eventually
 
 
@@ -21,18 +20,13 @@ def now_s() -> int:
 
 
 async def statuses_of(agencies: Agencies, code: str, *expected: str) -> list[Status]:
-    """Wait until exactly these statuses have come to an agency's endpoint."""
+    """Wait until exactly these statuses have come to an agency's endpoint; gives them in the order of their codes."""
 
     def codes() -> list[str]:
         return sorted(status.status for status in agencies.statuses.get(code, []))
 
     await eventually(lambda: codes() == sorted(expected), 20, codes)
-    return agencies.statuses[code]
-
-
-async def traced(installation: Installation, document_id: DocumentId) -> dict[str, Any]:
-    (found,) = (await truc_json(installation, "trace", document_id))["found"]
-    return dict(found)
+    return sorted(agencies.statuses[code], key=lambda status: status.status)
 
 
 async def sent_to(agencies: Agencies, *recipients: str) -> DocumentId:

@@ -7,7 +7,7 @@ import urllib.request
 
 from hub.installation import Installation
 from tests.agencies import MINISTRY, Agencies, document
-from tests.command_line import truc, truc_json
+from tests.command_line import traced, truc, truc_json
 from tests.hub_process import HubProcess, eventually
 from tests.services import ask_sql
 
@@ -73,7 +73,7 @@ async def test_a_trace_speaks_both_languages_and_knows_many_names(
         vietnamese = await truc(installation, "trace", name)
         assert "Tất cả 3 đơn vị nhận đã nhận." in vietnamese
     assert "All 3 recipients have received it." in await truc(installation, "trace", sent.document_id, "--lang", "en")
-    (found,) = (await truc_json(installation, "trace", "7816/VPCP-TTĐT"))["found"]
+    found = await traced(installation, "7816/VPCP-TTĐT")
     assert [row["delivery"]["state"] for row in found["deliveries"]] == ["received"] * 3
     assert found["document_id"] == sent.document_id
     await truc(installation, "trace", "9999/KHONG-CO", expect=6)
