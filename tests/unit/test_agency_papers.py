@@ -125,7 +125,7 @@ def test_a_signed_document_is_proven_and_examined(office, tmp_path):
         (token(document().to_json(), "H26"), "E401"),
         (token(document().to_json(), "nobody"), "E201"),
         (token(document().to_json(), "G01")[:-4] + b"AAAA", "E301"),
-        (token(document().to_json(), "G01", at_s=NOW_S + 900), "E601"),
+        (token(document().to_json(), "G01", at_s=NOW_S + 86_400), "E601"),
         (token(b"{}", "G01", GRANT_TYP), "E105"),
         (token(b"[", "G01"), "E501"),
         (b"a.b.c", "E103"),
