@@ -98,40 +98,43 @@ class Stage:
 
     async def exchange(self) -> int:
         """Hand over all that is due, and let the recipients answer; returns how many deliveries there were."""
+        total = 0
+        while count := await self.hand_over():
+            total += count
+        return total
+
+    async def hand_over(self) -> int:
+        """Do so with one claim."""
         if self._deliveries is None:
             self._deliveries = PostgresDeliveries(self.pool, max_batch=2000, wait_s=0.001)
-        total = 0
-        while True:
-            async with self._deliveries.claim(self.now) as claim:
-                due = [item.delivery for item in claim.due]
-                if due:
-                    await claim.settle(
-                        [settle_attempt(item, "routed", self.policy, self.now) for item in due], self.now
-                    )
-            if not due:
-                return total
-            total += len(due)
-            answers = []
-            for delivery in due:
-                outcome = self.answer(delivery.delivery_id, delivery.recipient) if delivery.wants_receipt else None
-                if outcome is None:
-                    continue
-                if outcome == "received" and not self.handed_over[delivery.delivery_id]:
-                    self.handed_over[delivery.delivery_id] += 1
-                answers.append(
-                    a.receipt(
-                        delivery.delivery_id,
-                        from_=delivery.recipient,
-                        to=delivery.sender,
-                        outcome=outcome,
-                        now=self.now,
-                        signed=False,
-                        # Each answer is another receipt, also to the same delivery.
-                        detail=f"{delivery.attempts} {self.now.isoformat()}",
-                    )
+        async with self._deliveries.claim(self.now) as claim:
+            due = [item.delivery for item in claim.due]
+            if due:
+                await claim.settle([settle_attempt(item, "routed", self.policy, self.now) for item in due], self.now)
+        if not due:
+            return 0
+        answers = []
+        for delivery in due:
+            outcome = self.answer(delivery.delivery_id, delivery.recipient) if delivery.wants_receipt else None
+            if outcome is None:
+                continue
+            if outcome == "received" and not self.handed_over[delivery.delivery_id]:
+                self.handed_over[delivery.delivery_id] += 1
+            answers.append(
+                a.receipt(
+                    delivery.delivery_id,
+                    from_=delivery.recipient,
+                    to=delivery.sender,
+                    outcome=outcome,
+                    now=self.now,
+                    signed=False,
+                    # Each answer is another receipt, also to the same delivery.
+                    detail=f"{delivery.attempts} {self.now.isoformat()}",
                 )
-            settling = Settling(self.policy, agency_keys("hub").signer, self.now)
-            await self.ledger.record_answers(answers, settling, self.now)
+            )
+        settling = Settling(self.policy, agency_keys("hub").signer, self.now)
+        await self.ledger.record_answers(answers, settling, self.now)
+        return len(due)
 
     async def plan(self, selection: Selection | None = None, *, by: str = "an", above: int = 100_000) -> int:
         directory, policy, now = self.directory, self.policy, self.now

@@ -61,7 +61,7 @@ async def test_very_many_items_survive_kill_nine_at_every_stage(
             process.start()
             while (state := (await stage.view(replay)).state) != "done":
                 if state in ("paused", "stopped"):
-                    await stage.start(replay, "rate", per_minute=8 * ITEMS, per_recipient=8 * ITEMS)
+                    await stage.start(replay, "rate", per_minute=4 * ITEMS, per_recipient=4 * ITEMS)
                 await asyncio.sleep(chance.uniform(0.02, 0.1))
                 waiting = (await stage.view(replay)).outcomes.get("waiting", 0)
                 if deaths and waiting <= deaths[0] and "hub.started" in process.log():
@@ -70,7 +70,7 @@ async def test_very_many_items_survive_kill_nine_at_every_stage(
                     process.log_file.unlink()
                     process.start()
                 stage.now = datetime.now(UTC)
-                await stage.exchange()
+                await stage.hand_over()  # once: whoever answers for longer sees nothing of what is released meanwhile
         finally:
             process.end()
         assert len(deaths) <= 1, "it was done before it could be killed at every stage"
