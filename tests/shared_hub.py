@@ -73,22 +73,24 @@ async def shared_hub(
     """Set a hub up in a vhost and a database of its own, and run it."""
     database = f"truc_test_{secrets.token_hex(6)}"
     await run_sql(postgresql, f"CREATE DATABASE {database} TEMPLATE {template}")
-    with rabbitmq.fresh_vhost() as vhost:
-        installation = await install(
-            amqp_url=vhost.amqp_url,
-            management_url=vhost.management_url,
-            database_url=with_path(postgresql, database),
-            hub_url=f"http://127.0.0.1:{free_port()}",
-            folder=folder / "installation",
-            country=country,
-        )
-        hub = HubProcess(installation, folder / "hub.log", *loops, at_hub_url=True, **settings).start()
-        try:
-            async with Agencies(installation, folder) as agencies:
-                yield Scene(installation, agencies, await hub.ready(), vhost)
-        finally:
-            hub.end()
-    await run_sql(postgresql, f"DROP DATABASE {database} WITH (FORCE)")
+    try:
+        with rabbitmq.fresh_vhost() as vhost:
+            installation = await install(
+                amqp_url=vhost.amqp_url,
+                management_url=vhost.management_url,
+                database_url=with_path(postgresql, database),
+                hub_url=f"http://127.0.0.1:{free_port()}",
+                folder=folder / "installation",
+                country=country,
+            )
+            hub = HubProcess(installation, folder / "hub.log", *loops, at_hub_url=True, **settings).start()
+            try:
+                async with Agencies(installation, folder) as agencies:
+                    yield Scene(installation, agencies, await hub.ready(), vhost)
+            finally:
+                hub.end()
+    finally:
+        await run_sql(postgresql, f"DROP DATABASE {database} WITH (FORCE)")
 
 
 def country_of(*recipients: str) -> DirectoryFile:

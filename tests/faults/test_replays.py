@@ -113,7 +113,10 @@ async def check(scene: Scene, documents: Sequence[DocumentId], *recipients: str,
     given = {key: count for key, count in scene.agencies.documents.items() if key[0] in recipients}
     assert given == {(AgencyCode(code), item): times for code in recipients for item in documents}
     assert (await scene.states(*recipients))["received"] == len(given)
-    (items,) = await scene.ask("SELECT count(*) AS without_outcome FROM replay_items WHERE outcome IS NULL")
+    (items,) = await scene.ask(
+        "SELECT count(*) FILTER (WHERE outcome IS NULL) AS without_outcome FROM replay_items "
+        f"WHERE agency IN ({', '.join(map(repr, recipients))})"
+    )
     assert items["without_outcome"] == 0
     assert (await audit(scene.installation))["clean"]
 
