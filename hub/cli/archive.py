@@ -13,8 +13,9 @@ from hub.cli.database import OwnerUrl
 from hub.cli.output import Exit, fail, print_json, reporting, say
 
 if TYPE_CHECKING:
-    from hub.store.archive import Archive, Hindrance, MonthPlan
+    from hub.store.archive import Archive
     from hub.store.archive_file import Finding, Manifest
+    from hub.store.archive_plan import Hindrance, MonthPlan
     from hub.store.pool import Pool
 
 app = typer.Typer(
@@ -56,7 +57,8 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """List the months with their size, those that may be archived, and why the others may not."""
-    from hub.store.archive import archives, months
+    from hub.store.archive import archives
+    from hub.store.archive_plan import months
 
     only = _month(month) if month is not None else None
 

@@ -8,9 +8,8 @@
 | one transaction: the month is      | –  the next run says that it is done                                           |
 | dropped, entered, told of          |                                                                                |
 
-Months leave in their order, so one moment says of everything whether it is still there. A month may leave when nothing
-of it can need its bytes any more: its deliveries are final and their lifetimes over, no letter of it is open, no replay
-has it. Until when months have left, whoever makes work out of old deliveries reads in the same transaction (`archived`,
+Months leave in their order, so one moment says of everything whether it is still there; when one may, is said in
+`archive_plan`. Until when months have left, whoever makes work out of old deliveries reads in the same transaction (`archived`,
 which this locks), so nothing of a month is taken up while it leaves.
 
 The export is many short statements, as one long one would keep the database from clearing up behind the hub. That no row
@@ -41,38 +40,18 @@ from hub.store.archive_file import (
     read_manifest,
     write_manifest,
 )
+from hub.store.archive_plan import Hindrance, Month, hindrances_of, months_of
 from hub.store.errors import translated
 from hub.store.migrations.revisions import head_revision
 from hub.store.pool import Connection, OwnConnection, Pool
 from schemas.envelope import ENVELOPE_TYP
 
-HindranceCode = Literal["not-over", "earlier-month", "unfinished", "alive", "dead-letters", "replays"]
-"""Why a month stays: it is not over; an earlier one is still there; a delivery is not final; a lifetime is not over; a
-dead letter is open; an open replay has something of it."""
-
 Stage = Literal["exporting", "checking", "dropping"]
-
-MAX_LISTED: Final = 5
 
 _TIMEOUT_S: Final = 10.0
 _BLOCKS: Final = 2048
 """Of a table, read with one statement: 16 MiB without the tokens, which lie elsewhere."""
 _LOCK_WAITS_S: Final = (1, 2, 4, 8, 15, 15, 15, 15, 15, 15)
-
-
-@dataclass(frozen=True, slots=True)
-class Hindrance:
-    """A reason why a month stays.
-
-    Attributes:
-        code: Which one.
-        count: Of how many things.
-        ids: Some of them: deliveries, dead letters, replays, months.
-    """
-
-    code: HindranceCode
-    count: int
-    ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,25 +73,6 @@ class Archive:
     archived_at: datetime
     actor: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class MonthPlan:
-    """A month that is in the ledger.
-
-    Attributes:
-        month: Which one, such as `2026-11`.
-        since: Its first moment; absent for the first month, which reaches back to the beginning.
-        until: The first moment behind it.
-        bytes: What it takes on the disk.
-        hindrances: Why it stays; it may leave when there are none.
-    """
-
-    month: str
-    since: datetime | None
-    until: datetime
-    bytes: int
-    hindrances: tuple[Hindrance, ...]
 
 
 class Hindered(Conflict):
@@ -141,48 +101,6 @@ class Damaged(Conflict):
             f"{path} is not what its manifest says: {found}. Nothing was dropped: remove both and run again"
         )
         self.findings = tuple(findings)
-
-
-@dataclass(frozen=True, slots=True)
-class _Month:
-    month: date
-    since: datetime | None
-    until: datetime
-    tables: Mapping[Table, str]
-    bytes: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.month:%Y-%m}"
-
-    @property
-    def bounds(self) -> tuple[str, datetime]:
-        return "-infinity" if self.since is None else self.since.isoformat(), self.until
-
-
-async def months(pool: Pool, now: datetime, only: date | None = None) -> list[MonthPlan]:
-    """List the months that are in the ledger, oldest first, with what speaks against archiving them.
-
-    Args:
-        pool: Where to look.
-        now: The present.
-        only: This month alone.
-
-    Raises:
-        Unavailable: When the database does not answer.
-    """
-    async with pool.reading() as connection:
-        found = [each for each in await _months(connection) if only in (None, each.month)]
-        return [
-            MonthPlan(
-                each.name,
-                each.since,
-                each.until,
-                each.bytes,
-                tuple(await _hindrances(connection, each, now, whole=True)),
-            )
-            for each in found
-        ]
 
 
 async def archives(pool: Pool) -> list[Archive]:
@@ -228,10 +146,10 @@ async def archive(
             raise Conflict("another archiving goes on")
         if (done := await _done(connection, month)) is not None:
             return done
-        going = next((each for each in await _months(connection) if each.month == month), None)
+        going = next((each for each in await months_of(connection) if each.month == month), None)
         if going is None:
             raise Conflict(f"there is no month {month:%Y-%m} in the ledger")
-        if hindrances := await _hindrances(connection, going, now, whole=True):
+        if hindrances := await hindrances_of(connection, going, now, whole=True):
             raise Hindered(going.name, hindrances)
         manifest = read_manifest(file_of(folder, month))
         if manifest is None:
@@ -279,81 +197,6 @@ async def _done(connection: Connection, month: date) -> Archive | None:
     return next((_archive_of(row) for row in await connection.fetch(_ARCHIVES) if row["month"] == name), None)
 
 
-# The months that have tables. The first begins where the last archived one ends, or at the beginning.
-_MONTHS: Final = """
-SELECT month, until, events_in, bytes_in,
-    pg_total_relation_size(events_in::regclass) + pg_total_relation_size(bytes_in::regclass) AS bytes,
-    coalesce(lag(until) OVER (ORDER BY month), (SELECT max(until) FROM archives)) AS since
-FROM months
-ORDER BY month
-"""
-
-
-async def _months(connection: Connection) -> list[_Month]:
-    return [
-        _Month(
-            row["month"],
-            row["since"],
-            row["until"],
-            {"signed_objects": row["bytes_in"], "ledger": row["events_in"]},
-            row["bytes"],
-        )
-        for row in await connection.fetch(_MONTHS)
-    ]
-
-
-_EARLIER: Final = "SELECT 'earlier-month' AS code, to_char(month, 'YYYY-MM') AS id FROM months WHERE until < $1"
-
-# What may still change; each part reads an index of what is unfinished, however large the ledger is.
-_OPEN: Final = """
-WITH unfinished AS (
-    SELECT delivery_id, stored_at FROM deliveries WHERE state = 'pending'
-    UNION ALL
-    SELECT delivery_id, stored_at FROM deliveries WHERE state = 'held'
-    UNION ALL
-    SELECT delivery_id, stored_at FROM deliveries WHERE receipt_due_at IS NOT NULL
-),
-open AS (
-    SELECT 'unfinished' AS code, delivery_id::text AS id, stored_at AS at FROM unfinished
-    UNION ALL
-    SELECT 'dead-letters', letter_id, coalesce(stored_at, parked_at)
-    FROM dead_letters
-    LEFT JOIN deliveries USING (delivery_id)
-    LEFT JOIN parked USING (parked_id)
-    WHERE dead_letters.state = 'open'
-    UNION ALL
-    SELECT 'replays', replay_id::text, stored_at FROM replay_items JOIN deliveries USING (delivery_id) WHERE outcome IS NULL
-)
-SELECT code, id FROM open WHERE at >= $1::text::timestamptz AND at < $2
-"""
-
-# What is given up only later: until then the broker may give it back, and it is sent again.
-_ALIVE: Final = """
-SELECT 'alive' AS code, delivery_id::text AS id
-FROM deliveries
-WHERE stored_at >= $1::text::timestamptz AND stored_at < $2 AND expires_at > $3
-"""
-
-_COUNTED: Final = """
-SELECT code, count(*) AS number, (array_agg(DISTINCT id))[1:{limit}] AS ids FROM ({query}) AS found GROUP BY code ORDER BY code
-"""
-
-
-async def _hindrances(connection: Connection, month: _Month, now: datetime, *, whole: bool) -> list[Hindrance]:
-    """Say what speaks against archiving a month; not `whole` leaves out what time alone has settled."""
-    if now < month.until:
-        return [Hindrance("not-over", 1, (month.name,))]
-    found = await _counted(connection, _EARLIER, month.until) + await _counted(connection, _OPEN, *month.bounds)
-    if whole:
-        found += await _counted(connection, _ALIVE, *month.bounds, now)
-    return found
-
-
-async def _counted(connection: Connection, query: str, *values: object) -> list[Hindrance]:
-    rows = await connection.fetch(_COUNTED.format(query=query, limit=MAX_LISTED), *values)
-    return [Hindrance(row["code"], row["number"], tuple(row["ids"])) for row in rows]
-
-
 # The rows of some blocks of a month's table; nothing moves them, as nothing is ever changed or deleted there. Identities
 # are hexadecimal digits, and tokens the characters that they are.
 _ROWS: Final[Mapping[Table, str]] = {
@@ -370,7 +213,7 @@ _BLOCK_COUNT: Final = "SELECT pg_relation_size($1::text::regclass) / current_set
 
 
 async def _export(
-    connection: OwnConnection, month: _Month, folder: Path, *, reason: str, actor: str, now: datetime
+    connection: OwnConnection, month: Month, folder: Path, *, reason: str, actor: str, now: datetime
 ) -> Manifest:
     """Write the file; the manifest is returned, not written: nobody has read the file back yet."""
     writer = ArchiveWriter(folder, month.month)
@@ -399,7 +242,7 @@ async def _export(
     )
 
 
-async def _copy(connection: OwnConnection, table: Table, month: _Month, writer: ArchiveWriter) -> Content:
+async def _copy(connection: OwnConnection, table: Table, month: Month, writer: ArchiveWriter) -> Content:
     name = month.tables[table]
     blocks = await connection.fetchval(_BLOCK_COUNT, name)
     writer.begin(table)
@@ -438,7 +281,7 @@ ORDER BY typ, recipient_tier, state
 """
 
 
-async def _figures(connection: Connection, month: _Month) -> dict[str, Any]:
+async def _figures(connection: Connection, month: Month) -> dict[str, Any]:
     events = month.tables["ledger"]
     first_and_last = await connection.fetchrow(_EVENT_RANGE.format(events=events))
     assert first_and_last is not None
@@ -480,7 +323,7 @@ _TELL: Final = "INSERT INTO ledger (at, event, actor, detail) VALUES ($1, 'month
 
 
 async def _drop(
-    connection: Connection, month: _Month, folder: Path, manifest: Manifest, *, reason: str, actor: str, now: datetime
+    connection: Connection, month: Month, folder: Path, manifest: Manifest, *, reason: str, actor: str, now: datetime
 ) -> None:
     """Drop a month that is in a file, and enter it into the archives; all or nothing."""
     file = str(file_of(folder, month.month).resolve())
@@ -489,7 +332,7 @@ async def _drop(
         await connection.execute(f"LOCK TABLE {tables} IN SHARE MODE")  # nobody adds to it; everybody reads on
         await _compare(connection, month, manifest)
         await _seize(connection, tables)
-        if hindrances := await _hindrances(connection, month, now, whole=False):
+        if hindrances := await hindrances_of(connection, month, now, whole=False):
             raise Hindered(month.name, hindrances)
         await connection.execute(f"DROP TABLE {tables}")
         rows = {table: content.rows for table, content in manifest.tables.items()}
@@ -499,7 +342,7 @@ async def _drop(
         await connection.execute(_TELL, now, actor, json.dumps(told))
 
 
-async def _compare(connection: Connection, month: _Month, manifest: Manifest) -> None:
+async def _compare(connection: Connection, month: Month, manifest: Manifest) -> None:
     events, signed_objects = month.tables["ledger"], month.tables["signed_objects"]
     counts = await connection.fetchrow(_COUNT.format(ledger=events, signed_objects=signed_objects))
     assert counts is not None

@@ -20,8 +20,9 @@ from hub.core.selection import Selection
 from hub.core.trouble import Conflict, Trouble, Unavailable
 from hub.store import archive as archiving
 from hub.store import dead_letters, replay_orders
-from hub.store.archive import Archive, Damaged, Hindered, archive, archives, months
+from hub.store.archive import Archive, Damaged, Hindered, archive, archives
 from hub.store.archive_file import check, manifest_of, read_manifest
+from hub.store.archive_plan import months
 from hub.store.audit import AuditReport, audit
 from hub.store.catch_up_requests import PostgresCatchUpRequests
 from hub.store.pool import open_pool
