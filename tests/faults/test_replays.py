@@ -8,6 +8,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -172,13 +173,22 @@ def long_ago() -> int:
     return int(time.time()) - 3600
 
 
+@asynccontextmanager
+async def replayed_to_a_plain_consumer(
+    scene: Scene, recipient: str, how: str
+) -> AsyncIterator[tuple[Sequence[DocumentId], int, list[Any]]]:
+    """Send four dead documents again to a recipient in whose place something else consumes; gives also what it has taken."""
+    documents = await die(scene, [recipient], 4)
+    await scene.agencies.leave(recipient)
+    async with plain_consumer(scene.installation, how, recipient) as taken:
+        replay = (await plan(scene, f"agency={recipient}"))["replay_id"]
+        await start(scene, replay)
+        yield documents, replay, taken
+
+
 async def test_recipient_acknowledges_without_receipts(scene: Scene) -> None:
     """What it took counts as failing when no receipt came in time; nothing is received before its adapter is back."""
-    documents = await die(scene, [SILENT], 4)
-    await scene.agencies.leave(SILENT)
-    async with plain_consumer(scene.installation, "ack", SILENT) as taken:
-        replay = (await plan(scene, f"agency={SILENT}"))["replay_id"]
-        await start(scene, replay)
+    async with replayed_to_a_plain_consumer(scene, SILENT, "ack") as (documents, replay, taken):
         stopped = await seen_as(scene, replay, "stopped")
         assert stopped["outcomes"] == {"in-hand": 4}
         assert len(taken) >= 4
@@ -238,11 +248,7 @@ async def answer(scene: Scene, documents: Sequence[DocumentId], *, by: str, abou
 
 async def test_what_was_given_back_is_lost_with_the_dead_letter_queue(scene: Scene) -> None:
     """Nobody has read `truc.dead`, and its contents are deleted by hand: the ledger still knows what is owed."""
-    documents = await die(scene, [REJECTING], 4)
-    await scene.agencies.leave(REJECTING)
-    async with plain_consumer(scene.installation, "reject", REJECTING) as taken:
-        replay = (await plan(scene, f"agency={REJECTING}"))["replay_id"]
-        await start(scene, replay)
+    async with replayed_to_a_plain_consumer(scene, REJECTING, "reject") as (documents, replay, taken):
         await eventually(lambda: len(taken) >= 4, 20, taken)
     await eventually(lambda: waiting(scene, DEAD, 4), 20)
     scene.vhost.manage("DELETE", f"/queues/{scene.vhost.vhost}/{quote(DEAD, safe='')}/contents")

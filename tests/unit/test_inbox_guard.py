@@ -1,9 +1,12 @@
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 from adapters.errors import Unusable
 from adapters.inbox_guard import HandedOver, InboxGuard
 from schemas.identifiers import DeliveryId
+from tests.hub_process import eventually
 
 NOW = datetime(2026, 7, 1, 9, 0, tzinfo=UTC)
 
@@ -66,14 +70,21 @@ async def test_letters_that_were_read_are_known_at_once_and_after_the_end(guard_
 
 async def test_letters_that_were_read_are_written_down_though_nothing_follows(guard_file, monkeypatch):
     monkeypatch.setattr("adapters.sqlite_file._LATER_S", 0.01)
-    many = [new_id() for _ in range(100)]
+    many = {new_id() for _ in range(100)}
     with InboxGuard(guard_file) as guard:
         for delivery_id in many:
             guard.settle_letter(delivery_id, NOW)
-        await asyncio.sleep(0.2)
-        shutil.copytree(guard_file.parent, guard_file.parent / "as it would be after a crash")
-    with InboxGuard(guard_file.parent / "as it would be after a crash" / guard_file.name) as found:
-        assert [await found.find(delivery_id) for delivery_id in many] == [HandedOver(None)] * 100
+        await eventually(lambda: found_after_a_crash(guard_file) == many, 5, "not all are on the disk")
+
+
+def found_after_a_crash(guard_file: Path) -> set[DeliveryId]:
+    """The deliveries that another process would find if this one died now."""
+    with tempfile.TemporaryDirectory() as folder:
+        for file in guard_file.parent.glob(guard_file.name + "*"):
+            shutil.copy(file, folder)
+        with contextlib.closing(sqlite3.connect(Path(folder) / guard_file.name)) as connection:
+            rows = connection.execute("SELECT delivery_id FROM delivery WHERE state = 'handed over'").fetchall()
+    return {DeliveryId(uuid.UUID(text)) for (text,) in rows}
 
 
 async def test_looking_changes_nothing(guard_file):
