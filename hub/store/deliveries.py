@@ -7,7 +7,7 @@ them go. Waiting for work holds nothing. What rings the bell is only a hint; the
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -47,41 +47,47 @@ CROSS JOIN LATERAL ({bytes_of("claimed")}) AS kept
 """  # noqa: S608 - constants only
 
 # The same without some recipients, and at most a share for each of the others: one recipient after the other, in turn
-# from claim to claim. A recipient with very much costs one look into the index, and no more are looked at than it takes
-# to fill the claim.
+# from claim to claim, at one urgency after the other. A recipient with very much costs one look into the index, and no
+# more are looked at than it takes to fill the claim. The recipient is written as a range, because then only the index by
+# recipient has the order: where one has very much, the planner expects that of each, and would read through all of it.
 _CLAIM_IN_TURN: Final = f"""
 WITH claimed AS MATERIALIZED (
     SELECT due.*
     FROM generate_series({len(URGENCIES) - 1}, 0, -1) AS level (urgency)
-    CROSS JOIN LATERAL (VALUES ($3::text, NULL::text), ('', $3)) AS half (above, last)
     CROSS JOIN LATERAL (
-        WITH RECURSIVE turn (recipient) AS (
-            (
-                SELECT recipient
-                FROM deliveries
-                WHERE state = 'pending' AND urgency = level.urgency AND recipient > half.above
-                ORDER BY recipient
-                LIMIT 1
+        SELECT turn.recipient
+        FROM (VALUES (level.urgency, $3::text, NULL::text), (level.urgency, '', $3)) AS half (urgency, above, last)
+        CROSS JOIN LATERAL (
+            WITH RECURSIVE turn (recipient) AS (
+                (
+                    SELECT recipient
+                    FROM deliveries
+                    WHERE state = 'pending' AND urgency = half.urgency AND recipient > half.above
+                    ORDER BY recipient
+                    LIMIT 1
+                )
+                UNION ALL
+                SELECT (
+                    SELECT deliveries.recipient
+                    FROM deliveries
+                    WHERE state = 'pending' AND urgency = half.urgency AND deliveries.recipient > turn.recipient
+                    ORDER BY deliveries.recipient
+                    LIMIT 1
+                )
+                FROM turn
+                WHERE turn.recipient <= coalesce(half.last, turn.recipient)
             )
-            UNION ALL
-            SELECT (
-                SELECT deliveries.recipient
-                FROM deliveries
-                WHERE state = 'pending' AND urgency = level.urgency AND deliveries.recipient > turn.recipient
-                ORDER BY deliveries.recipient
-                LIMIT 1
-            )
-            FROM turn
-            WHERE turn.recipient <= coalesce(half.last, turn.recipient)
-        )
-        SELECT recipient FROM turn WHERE recipient <= coalesce(half.last, recipient) AND recipient <> ALL($4::text[])
+            SELECT recipient FROM turn WHERE recipient <= coalesce(half.last, recipient) AND recipient <> ALL($4::text[])
+        ) AS turn
+        OFFSET 0
     ) AS turn
     CROSS JOIN LATERAL (
         SELECT {DELIVERY_COLUMNS}, stored_at
         FROM deliveries
-        WHERE state = 'pending' AND urgency = level.urgency AND deliveries.recipient = turn.recipient
-            AND next_attempt_at <= $1 AND expires_at > $1
-        ORDER BY next_attempt_at
+        WHERE state = 'pending' AND urgency = level.urgency
+            AND deliveries.recipient >= turn.recipient
+            AND (deliveries.recipient, next_attempt_at) <= (turn.recipient, $1) AND expires_at > $1
+        ORDER BY deliveries.recipient, next_attempt_at
         LIMIT $5
         FOR UPDATE SKIP LOCKED
     ) AS due
@@ -94,6 +100,10 @@ CROSS JOIN LATERAL ({bytes_of("claimed")}) AS kept
 
 
 _REST_S: Final = 0.2
+
+
+def _counts(rows: Sequence[asyncpg.Record]) -> Counter[str]:
+    return Counter(row["recipient"] for row in rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +152,7 @@ class PostgresDeliveries:
         self._max_batch = max_batch
         self._max_share = max_share
         self._policy = policy or Policy()
+        self._crowded = False
         self._last_in_turn = ""
         self._resting_until: dict[str, float] = {}
         self._wait_s = wait_s
@@ -168,9 +179,17 @@ class PostgresDeliveries:
         yield PostgresClaim((), None, self._policy)
 
     async def _claim(self, connection: Connection, now: datetime) -> list[asyncpg.Record]:
-        """Claim the longest waiting; where few recipients have filled the claim, others take their place."""
-        found = await connection.fetch(_CLAIM, now, self._max_batch)
+        """Claim the longest waiting; where few recipients have filled the claim, others take their place.
+
+        As long as one has more than its share, claims go from recipient to recipient at once: what stands in front of
+        everybody is not read and locked again and again, to be left out.
+        """
         resting = self._resting()
+        if self._crowded:
+            rows = await self._claim_in_turn(connection, now, self._max_batch, resting)
+            self._crowded = max(_counts(rows).values(), default=0) >= self._max_share
+            return rows
+        found = await connection.fetch(_CLAIM, now, self._max_batch)
         counts: Counter[str] = Counter()
         taken = []
         for row in found:
@@ -178,16 +197,22 @@ class PostgresDeliveries:
             if counts[row["recipient"]] <= self._max_share and row["recipient"] not in resting:
                 taken.append(row)
         room = self._max_batch - len(taken)
-        if len(found) < self._max_batch or not room:
+        self._crowded = len(found) == self._max_batch and room > 0
+        if not self._crowded:
             return taken
         # What is left out stays locked until the claim ends; another process takes what comes behind it.
-        full = [*resting, *(recipient for recipient, count in counts.items() if count >= self._max_share)]
-        others = await connection.fetch(_CLAIM_IN_TURN, now, room, self._last_in_turn, full, self._max_share)
+        full = {*resting, *(recipient for recipient, count in counts.items() if count >= self._max_share)}
         known = {row["delivery_id"] for row in taken}
-        others = [row for row in others if row["delivery_id"] not in known]
-        if others:
-            self._last_in_turn = others[-1]["recipient"]
-        return [*taken, *others]
+        others = await self._claim_in_turn(connection, now, room, full)
+        return [*taken, *(row for row in others if row["delivery_id"] not in known)]
+
+    async def _claim_in_turn(
+        self, connection: Connection, now: datetime, room: int, without: Collection[str]
+    ) -> list[asyncpg.Record]:
+        rows = await connection.fetch(_CLAIM_IN_TURN, now, room, self._last_in_turn, list(without), self._max_share)
+        if rows:
+            self._last_in_turn = rows[-1]["recipient"]
+        return rows
 
     def _resting(self) -> set[str]:
         now = time.monotonic()
