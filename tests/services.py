@@ -157,10 +157,10 @@ async def run_sql(url: str, *statements: str) -> None:
         await connection.close()
 
 
-async def ask_sql(url: str, query: str) -> list[asyncpg.Record]:
+async def ask_sql(url: str, query: str, *values: object) -> list[asyncpg.Record]:
     connection = await asyncpg.connect(url)
     try:
-        return await connection.fetch(query)
+        return await connection.fetch(query, *values)
     finally:
         await connection.close()
 
