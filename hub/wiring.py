@@ -59,6 +59,9 @@ _MAX_TROUBLE_PAUSE_S: Final = 120.0
 """What is taken and given back is counted by the broker, which puts a message aside after twenty times. The waits
 between them add up to more than twenty minutes, so that a person can act first."""
 
+_LITTLE: Final = 30
+"""What costs about as much as the turn itself, its statements and its commit."""
+
 _GIVES_NOTHING_BACK: Final = ("broker", "directory")
 """Parts without which a loop does not take anything in the first place."""
 
@@ -99,6 +102,7 @@ async def keep_turning(
     stop: asyncio.Event,
     *,
     pause_s: float = 0.0,
+    linger_s: float = 0.0,
     store_is_back: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Turn a loop until told to stop; trouble is logged and waited out, ever longer while turn after turn fails.
@@ -108,6 +112,7 @@ async def keep_turning(
         turn: One turn; returns how many things it settled.
         stop: Ends the loop after the turn it is in.
         pause_s: Wait after a turn that settled nothing; a loop that waits by itself needs none.
+        linger_s: Wait after a turn that settled little, so that the next one has more to settle.
         store_is_back: Returns when the database answers again. What a loop had taken was given back when it went, and
             the broker counts that: to take again before would spend the few returns that a message has.
     """
@@ -130,6 +135,8 @@ async def keep_turning(
         if settled:
             metrics.TURN_SECONDS.labels(name).observe(time.perf_counter() - began)
             metrics.BATCH_SIZE.labels(name).observe(settled)
+            if settled < _LITTLE:
+                await asyncio.sleep(linger_s)
         elif pause_s:
             await _pause(pause_s, stop)
 
@@ -164,12 +171,22 @@ def _why(error: Exception, otherwise: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class _Turning:
+    """A loop and its waits, see `keep_turning`."""
+
+    name: Loop
+    turn: Callable[[], Awaitable[int]]
+    pause_s: float = 0.0
+    linger_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class _Parts:
     """What a process is made of, as far as its loops need it."""
 
     pool: Pool
     keeper: SnapshotKeeper
-    turns: Sequence[tuple[Loop, Callable[[], Awaitable[int]], float]]
+    turns: Sequence[_Turning]
     api: Api | None
 
     async def refresh_metrics(self) -> None:
@@ -232,7 +249,7 @@ async def _parts(settings: Settings, loops: Collection[Loop], health: Health) ->
             if "sweep" in loops:
                 unused = settings.part_unreferenced_s
                 sweep = Sweep(register, blobs, unused, settings.part_unfinished_s, clock)
-                turns.append(("sweep", sweep.turn, settings.sweep_pause_s))
+                turns.append(_Turning("sweep", sweep.turn, pause_s=settings.sweep_pause_s))
         yield _Parts(pool, keeper, turns, api)
 
 
@@ -259,11 +276,11 @@ def _turns(
     publishing: Connection,
     outbox: Outbox,
     ending: AsyncExitStack,
-) -> list[tuple[Loop, Callable[[], Awaitable[int]], float]]:
+) -> list[_Turning]:
     """Build the loops that are asked for."""
     policy = settings.policy()
     ledger = PostgresLedger(pool, pace=settings.pace(), policy=policy)
-    turns: list[tuple[Loop, Callable[[], Awaitable[int]], float]] = []
+    turns: list[_Turning] = []
 
     def inbox(queue: str, max_batch: int, linger_s: float) -> QueueInbox:
         made = QueueInbox(consuming, queue, prefetch=2 * max_batch, max_batch=max_batch, linger_s=linger_s)
@@ -273,7 +290,7 @@ def _turns(
     if "intake" in loops:
         arriving = inbox(INTAKE, settings.intake_batch, settings.linger_s)
         taking = Intake(arriving, ledger, keeper, load_signer(settings), policy, clock)
-        turns.append(("intake", taking.turn, 0.0))
+        turns.append(_Turning("intake", taking.turn))
     if "dispatch" in loops:
         deliveries = PostgresDeliveries(
             pool,
@@ -282,10 +299,12 @@ def _turns(
             wait_s=settings.dispatch_wait_s,
             policy=policy,
         )
-        turns.append(("dispatch", Dispatch(deliveries, outbox, keeper, policy, clock).turn, 0.0))
+        handing_over = Dispatch(deliveries, outbox, keeper, policy, clock)
+        turns.append(_Turning("dispatch", handing_over.turn, linger_s=settings.linger_s))
     if "receipts" in loops:
         answers = inbox(RECEIPTS, settings.receipts_batch, settings.receipts_linger_s)
-        turns.append(("receipts", Receipts(answers, ledger, keeper, load_signer(settings), policy, clock).turn, 0.0))
+        recording = Receipts(answers, ledger, keeper, load_signer(settings), policy, clock)
+        turns.append(_Turning("receipts", recording.turn))
     if "returns" in loops:
         dead = DeadInbox(
             consuming,
@@ -294,13 +313,13 @@ def _turns(
             linger_s=settings.linger_s,
         )
         ending.push_async_callback(dead.stop)
-        turns.append(("returns", Returns(dead, ledger, policy, clock).turn, 0.0))
+        turns.append(_Turning("returns", Returns(dead, ledger, policy, clock).turn))
     if "reconcile" in loops:
         reconcile = Reconcile(ledger, keeper, load_signer(settings), policy, clock)
-        turns.append(("reconcile", reconcile.turn, settings.reconcile_pause_s))
+        turns.append(_Turning("reconcile", reconcile.turn, pause_s=settings.reconcile_pause_s))
     if "replay" in loops:
         again = Outbox(publishing, channels=1, confirm_timeout_s=settings.confirm_timeout_s)
-        turns.append(("replay", _replay_turn(settings, pool, keeper, again), settings.replay_pause_s))
+        turns.append(_Turning("replay", _replay_turn(settings, pool, keeper, again), pause_s=settings.replay_pause_s))
     return turns
 
 
@@ -336,8 +355,15 @@ async def _turn_all(parts: _Parts, health: Health, stop: asyncio.Event) -> None:
         await _until(lambda: ready(parts.pool), stop)
 
     loops = [
-        keep_turning(name, _guarded(name, turn, health), stop, pause_s=pause_s, store_is_back=store_is_back)
-        for name, turn, pause_s in parts.turns
+        keep_turning(
+            each.name,
+            _guarded(each.name, each.turn, health),
+            stop,
+            pause_s=each.pause_s,
+            linger_s=each.linger_s,
+            store_is_back=store_is_back,
+        )
+        for each in parts.turns
     ]
     try:
         await asyncio.gather(stop.wait(), *loops)
