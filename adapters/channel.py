@@ -2,10 +2,12 @@
 
 The library makes all of these, and they cost an agency more than signing does. What the broker says is told apart all
 the same: confirms come singly or for all up to a number, and a returned message is known by its `message_id`. When the
-channel or the connection ends, everything undecided ends with the library's own error.
+channel or the connection ends, everything undecided ends with the library's own error; one timer sees to what the broker
+says nothing about.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count, takewhile
@@ -16,7 +18,7 @@ import aio_pika.abc
 import aiormq
 import aiormq.channel
 from aiormq.abc import ChannelFrame, ConfirmationFrameType, DeliveredMessage
-from aiormq.exceptions import ChannelInvalidStateError
+from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
@@ -45,12 +47,25 @@ class Message:
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Awaited:
+    """A publish that the broker has not spoken about."""
+
+    said: asyncio.Future[Said]
+    message_id: str
+    until: float
+
+
 class Channel(aiormq.channel.Channel):
     """A channel of one connection; see `open_channel`."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: Any, confirm_timeout_s: float, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._awaited: dict[int, tuple[asyncio.Future[Said], str]] = {}  # by number, ascending
+        self._confirm_timeout_s = confirm_timeout_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._ended = self.create_future()  # the library ends what it made; what is made here ends with it
+        self._ended.add_done_callback(self._end_all)
+        self._awaited: dict[int, _Awaited] = {}  # by number, ascending
         self._numbers: dict[str, int] = {}  # by message id
         self._arrive: Callable[[Message], None] = lambda _: None
         self._unsettled: dict[int, None] = {}  # numbers of what has arrived, ascending
@@ -60,6 +75,9 @@ class Channel(aiormq.channel.Channel):
         self, body: bytes, *, exchange: str, routing_key: str, correlation_id: str, user: str
     ) -> asyncio.Future[Said]:
         """Publish a message; returns what will be done when the broker has spoken about it.
+
+        That ends with `TimeoutError` when the broker has said nothing for `confirm_timeout_s`, with another error when
+        the channel ends.
 
         Raises:
             ChannelInvalidStateError: When the channel is closed.
@@ -82,9 +100,11 @@ class Channel(aiormq.channel.Channel):
         await self.write_queue.put(ChannelFrame(frames, should_close=False))
         # Nothing is awaited between the frames and their number, which the broker counts as they arrive.
         self.delivery_tag += 1
-        said: asyncio.Future[Said] = self.create_future()
-        self._awaited[self.delivery_tag] = said, message_id
+        said: asyncio.Future[Said] = self.loop.create_future()
+        self._awaited[self.delivery_tag] = _Awaited(said, message_id, self.loop.time() + self._confirm_timeout_s)
         self._numbers[message_id] = self.delivery_tag
+        if self._timer is None:
+            self._timer = self.loop.call_later(self._confirm_timeout_s, self._end_overdue)
         return said
 
     async def consume(self, queue: str, arrive: Callable[[Message], None]) -> None:
@@ -138,23 +158,45 @@ class Channel(aiormq.channel.Channel):
         number = frame.delivery_tag or 0
         several = getattr(frame, "multiple", False)
         for each in list(takewhile(lambda one: one <= number, self._awaited)) if several else [number]:
-            said, message_id = self._awaited.pop(each, (None, ""))
-            self._numbers.pop(message_id, None)
-            if said is not None and not said.done():
-                said.set_result(outcome)
+            if (awaited := self._awaited.pop(each, None)) is not None:
+                del self._numbers[awaited.message_id]
+                if not awaited.said.done():
+                    awaited.said.set_result(outcome)
 
     async def _on_return_frame(self, frame: Basic.Return) -> None:
         message = await self._read(frame)
         number = self._numbers.get(message.header.properties.message_id or "", 0)
-        said, _ = self._awaited.get(number, (None, ""))
-        if said is not None and not said.done():
-            said.set_result("returned")
+        awaited = self._awaited.get(number)
+        if awaited is not None and not awaited.said.done():
+            awaited.said.set_result("returned")
 
     async def _on_deliver_frame(self, frame: Basic.Deliver) -> None:
         message = await self._read(frame)
         assert frame.delivery_tag is not None
         self._unsettled[frame.delivery_tag] = None
         self._arrive(Message(message.body, frame.routing_key or "", bool(frame.redelivered), self, frame.delivery_tag))
+
+    def _end_overdue(self) -> None:
+        """End what the broker has said nothing about for too long; the timer goes on for the oldest of the others."""
+        self._timer = None
+        for awaited in self._awaited.values():
+            if awaited.until > self.loop.time():
+                self._timer = self.loop.call_at(awaited.until, self._end_overdue)
+                return
+            if not awaited.said.done():
+                awaited.said.set_exception(TimeoutError())
+
+    def _end_all(self, ended: asyncio.Future[Any]) -> None:
+        """End everything with the channel."""
+        if self._timer is not None:
+            self._timer.cancel()
+        error = None if ended.cancelled() else ended.exception()
+        reason = error if isinstance(error, (AMQPError, OSError)) else ConnectionError("lost")
+        for awaited in self._awaited.values():
+            if not awaited.said.done():
+                awaited.said.set_exception(reason)
+        self._awaited.clear()
+        self._numbers.clear()
 
     async def _read(self, frame: Basic.Return | Basic.Deliver) -> DeliveredMessage:
         header = await self._get_frame()
@@ -163,13 +205,15 @@ class Channel(aiormq.channel.Channel):
         return await self._read_content(frame, header)
 
 
-async def open_channel(connection: aio_pika.abc.AbstractConnection, *, confirms: bool) -> Channel:
+async def open_channel(
+    connection: aio_pika.abc.AbstractConnection, *, confirms: bool = False, confirm_timeout_s: float = math.inf
+) -> Channel:
     """Open a channel on a connection; raises the library's errors."""
     assert connection.transport is not None
     transport = connection.transport.connection
     assert isinstance(transport, aiormq.Connection)
     number = next(number for number in count(1) if number not in transport.channels)
-    channel = Channel(transport, number, publisher_confirms=confirms)
+    channel = Channel(transport, number, publisher_confirms=confirms, confirm_timeout_s=confirm_timeout_s)
     transport.channels[number] = channel
     await channel.open()
     return channel

@@ -262,17 +262,16 @@ class Publisher:
             )
         except _TROUBLE as error:
             return self._translate(error)
-        await asyncio.wait({said}, timeout=self._confirm_timeout_s)
-        if not said.done():
-            said.cancel()
+        try:
+            return self._translate(await said)
+        except TimeoutError:
             if channel is self._channel:
                 await self._hang_up()
             return NotConfirmed(
                 f"nothing in {self._confirm_timeout_s:g} s", f"không trả lời trong {self._confirm_timeout_s:g} giây"
             )
-        if said.cancelled():  # as the library also reports a lost connection
-            return NotConfirmed("the connection was lost", "mất kết nối")
-        return self._translate(said.exception() or said.result())
+        except _TROUBLE as error:
+            return self._translate(error)
 
     def _translate(self, said: BaseException | Said) -> BrokerError | None:
         match said:
@@ -290,6 +289,8 @@ class Publisher:
                 assert_never(said)
 
     async def _open_channel(self) -> Channel:
+        if self._channel is not None and not self._channel.is_closed:
+            return self._channel
         async with self._opening:
             if self._closed:
                 raise Unreachable("the client is closed", "kết nối đã đóng")
@@ -297,7 +298,9 @@ class Publisher:
                 await self._hang_up()
                 self._connection = await self._line.connect("publish")
                 try:
-                    self._channel = await open_channel(self._connection, confirms=True)
+                    self._channel = await open_channel(
+                        self._connection, confirms=True, confirm_timeout_s=self._confirm_timeout_s
+                    )
                 except _TROUBLE as error:
                     raise self._line.unreachable(error) from error
             return self._channel
@@ -345,7 +348,7 @@ class Consumer:
         connection = await self._line.connect("consume")
         ended = asyncio.Event()
         try:
-            channel = await open_channel(connection, confirms=False)
+            channel = await open_channel(connection)
             channel.closing.add_done_callback(lambda _: ended.set())
             channel.on_consumer_cancel_callbacks.add(lambda _: ended.set())
             await channel.basic_qos(prefetch_count=self._prefetch)
