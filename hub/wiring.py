@@ -135,8 +135,8 @@ async def keep_turning(
         if settled:
             metrics.TURN_SECONDS.labels(name).observe(time.perf_counter() - began)
             metrics.BATCH_SIZE.labels(name).observe(settled)
-            if settled < _LITTLE:
-                await asyncio.sleep(linger_s)
+            if linger_s and settled < _LITTLE:
+                await _pause(linger_s, stop)
         elif pause_s:
             await _pause(pause_s, stop)
 

@@ -242,3 +242,24 @@ async def test_a_loop_ends_after_the_turn_it_is_in() -> None:
 
     await keep_turning("intake", turn, stop)
     assert turns == 1
+
+
+async def test_a_turn_with_little_is_followed_by_a_wait_for_more_and_one_with_much_by_the_next_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stop = asyncio.Event()
+    settled = deque([1, 29, 30, 300, 0])
+    happened: list[object] = []
+
+    async def pause(seconds: float, _stop: asyncio.Event) -> None:
+        happened.append(f"wait {seconds}")
+
+    async def turn() -> int:
+        happened.append(settled[0])
+        if len(settled) == 1:
+            stop.set()
+        return settled.popleft()
+
+    monkeypatch.setattr("hub.wiring._pause", pause)
+    await keep_turning("dispatch", turn, stop, linger_s=0.01)
+    assert happened == [1, "wait 0.01", 29, "wait 0.01", 30, 300, 0]
