@@ -56,6 +56,19 @@ class Management:
                 users=await self._users(),
             )
 
+    async def file_limit(self) -> int | None:
+        """Ask how many files the node that may open the fewest may open; `None` where the broker does not count them.
+
+        Raises:
+            Unavailable: When the broker does not answer or refuses.
+        """
+        with _translated():
+            version = (await self._get("/overview", columns="rabbitmq_version"))["rabbitmq_version"]
+            nodes = await self._get("/nodes", columns="fd_total")
+        if not version.startswith("3."):  # RabbitMQ 4 reserves none
+            return None
+        return min((node["fd_total"] for node in nodes if node.get("fd_total")), default=None)
+
     async def apply(self, steps: Sequence[Step], passwords: Mapping[str, str] | None = None) -> None:
         """Carry out a plan, in order and in chunks; a repetition changes nothing.
 

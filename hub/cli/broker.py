@@ -20,11 +20,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def plan(as_json: AsJson = False) -> None:
     """Show what `apply` would do; changes nothing."""
     with reporting():
-        found = asyncio.run(_compare())
+        found, shortage = asyncio.run(_compare())
     if as_json:
-        print_json({"version": 1, "steps": [str(step) for step in found.missing]})
+        print_json({"version": 1, "steps": [str(step) for step in found.missing], "shortage": shortage})
     else:
         _print_steps(found.missing)
+        if shortage:
+            print(f"chưa đủ: {shortage}")
 
 
 @app.command()
@@ -33,7 +35,9 @@ def apply(
 ) -> None:
     """Make what is missing. Never deletes an exchange, a queue or a binding that may still be a route."""
     with reporting():
-        found = asyncio.run(_compare())
+        found, shortage = asyncio.run(_compare())
+        if shortage:
+            raise fail(Exit.CONFLICT, shortage)
         if not found.missing:
             say("Không có gì phải làm.")
             return
@@ -48,25 +52,26 @@ def apply(
 def drift(as_json: AsJson = False) -> None:
     """Compare the broker with the directory both ways; exits 1 when they differ."""
     with reporting():
-        found = asyncio.run(_compare())
+        found, shortage = asyncio.run(_compare())
+    wrong = [*found.wrong, *([shortage] if shortage else [])]
     if as_json:
         print_json(
             {
                 "version": 1,
                 "missing": [str(step) for step in found.missing],
-                "wrong": list(found.wrong),
+                "wrong": wrong,
                 "surplus": list(found.surplus),
             }
         )
     else:
         _print_steps(found.missing)
-        for sentence in found.wrong:
+        for sentence in wrong:
             print(f"sai khác (cần người xử lý): {sentence}")
         for sentence in found.surplus:
             print(f"thừa (không tự xóa): {sentence}")
-        if not found:
+        if not found and not shortage:
             say("Máy chủ chuyển tin khớp với danh mục.")
-    if found:
+    if found or shortage:
         raise typer.Exit(Exit.NEGATIVE)
 
 
@@ -77,15 +82,25 @@ def _print_steps(steps: "tuple[Step, ...]") -> None:
         say("Không thiếu gì.")
 
 
-async def _compare() -> "Drift":
+async def _compare() -> "tuple[Drift, str | None]":
+    """Compare, and say what the broker is short of for what is wanted."""
     from hub.broker.management import Management
     from hub.broker.topology import drift as compare
+    from hub.broker.topology import files_needed
     from hub.settings import load_settings
 
     settings = load_settings()
     wanted = await _wanted(settings)
     async with Management(_management_url(settings), vhost=_vhost(settings)) as management:
-        return compare(wanted, await management.topology())
+        found = compare(wanted, await management.topology())
+        limit = await management.file_limit()
+    needed = files_needed(wanted)
+    if limit is None or needed <= limit:
+        return found, None
+    return found, (
+        f"the broker may open {limit} files, {len(wanted.queues)} queues with their agencies need {needed}; past its limit "
+        "it takes no connection from anybody: raise LimitNOFILE of its service (or ulimit -n), and restart it"
+    )
 
 
 async def _apply(steps: "tuple[Step, ...]") -> None:

@@ -202,3 +202,9 @@ class TestUser:
 
 async def _nothing(message):
     pass
+
+
+async def test_the_broker_says_how_many_files_it_may_open(api: Management) -> None:
+    limit = await api.file_limit()
+    assert limit is not None
+    assert limit >= 1000

@@ -17,6 +17,7 @@ from hub.broker.topology import (
     User,
     desired,
     drift,
+    files_needed,
     plan,
 )
 from schemas.addresses import CANARY, DEAD, INTAKE, RECEIPTS, SUBMIT, Tier
@@ -243,3 +244,10 @@ class TestDrift:
 
         assert found.missing == ()
         assert "queue truc.agency.H26 is not in the plan" in found.surplus
+
+
+def test_each_queue_and_each_agency_that_connects_takes_files_of_a_node() -> None:
+    small = desired(SMALL)
+    more = desired(directory(*SMALL.agencies.values(), agency(OLD, "commune", OLD), platforms=(PLATFORM,)))
+    assert files_needed(more) - files_needed(small) == 3 + 2
+    assert files_needed(small) > 3 * len(small.queues)
