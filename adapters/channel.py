@@ -17,11 +17,12 @@ from uuid import uuid4
 import aio_pika.abc
 import aiormq
 import aiormq.channel
-from aiormq.abc import ChannelFrame, ConfirmationFrameType, DeliveredMessage
+from aiormq.abc import ChannelFrame, DeliveredMessage
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
+from schemas.amqp_contents import Confirm, Contents, Method
 from schemas.amqp_frames import ack_frame, publish_frames, reject_frame
 
 Said = Literal["taken", "returned", "not-taken"]
@@ -56,11 +57,24 @@ class _Awaited:
     until: float
 
 
+class _Frames(asyncio.Queue[tuple[int, Any]]):
+    """What the connection has read for a channel and the library is to see: neither messages nor confirms."""
+
+    def __init__(self, contents: Contents) -> None:
+        super().__init__()
+        self._contents = contents
+
+    async def put(self, item: tuple[int, Any]) -> None:
+        if not self._contents.take(item[1]):
+            await super().put(item)
+
+
 class Channel(aiormq.channel.Channel):
     """A channel of one connection; see `open_channel`."""
 
     def __init__(self, *arguments: Any, confirm_timeout_s: float, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.frames = _Frames(Contents(self._arrived, self._confirmed))
         self._confirm_timeout_s = confirm_timeout_s
         self._timer: asyncio.TimerHandle | None = None
         self._ended = self.create_future()  # the library ends what it made; what is made here ends with it
@@ -153,28 +167,24 @@ class Channel(aiormq.channel.Channel):
         await self.write_queue.put(ChannelFrame(b"", should_close=False, drain_future=drained))
         await drained
 
-    async def _on_confirm_frame(self, frame: ConfirmationFrameType) -> None:
+    def _confirmed(self, frame: Confirm) -> None:
         outcome: Said = "taken" if isinstance(frame, Basic.Ack) else "not-taken"
         number = frame.delivery_tag or 0
-        several = getattr(frame, "multiple", False)
-        for each in list(takewhile(lambda one: one <= number, self._awaited)) if several else [number]:
+        for each in list(takewhile(lambda one: one <= number, self._awaited)) if frame.multiple else [number]:
             if (awaited := self._awaited.pop(each, None)) is not None:
                 del self._numbers[awaited.message_id]
                 if not awaited.said.done():
                     awaited.said.set_result(outcome)
 
-    async def _on_return_frame(self, frame: Basic.Return) -> None:
-        message = await self._read(frame)
-        number = self._numbers.get(message.header.properties.message_id or "", 0)
-        awaited = self._awaited.get(number)
-        if awaited is not None and not awaited.said.done():
-            awaited.said.set_result("returned")
-
-    async def _on_deliver_frame(self, frame: Basic.Deliver) -> None:
-        message = await self._read(frame)
-        assert frame.delivery_tag is not None
-        self._unsettled[frame.delivery_tag] = None
-        self._arrive(Message(message.body, frame.routing_key or "", bool(frame.redelivered), self, frame.delivery_tag))
+    def _arrived(self, method: Method, header: ContentHeader, body: bytes) -> None:
+        if isinstance(method, Basic.Return):
+            awaited = self._awaited.get(self._numbers.get(header.properties.message_id or "", 0))
+            if awaited is not None and not awaited.said.done():
+                awaited.said.set_result("returned")
+            return
+        assert method.delivery_tag is not None
+        self._unsettled[method.delivery_tag] = None
+        self._arrive(Message(body, method.routing_key or "", bool(method.redelivered), self, method.delivery_tag))
 
     def _end_overdue(self) -> None:
         """End what the broker has said nothing about for too long; the timer goes on for the oldest of the others."""
@@ -197,12 +207,6 @@ class Channel(aiormq.channel.Channel):
                 awaited.said.set_exception(reason)
         self._awaited.clear()
         self._numbers.clear()
-
-    async def _read(self, frame: Basic.Return | Basic.Deliver) -> DeliveredMessage:
-        header = await self._get_frame()
-        if not isinstance(header, ContentHeader):
-            raise ChannelInvalidStateError(f"{header!r} where a content header belongs")
-        return await self._read_content(frame, header)
 
 
 async def open_channel(

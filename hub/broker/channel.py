@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import aiormq.channel
 import structlog
-from aiormq.abc import ChannelFrame, ConfirmationFrameType, DeliveredMessage
+from aiormq.abc import ChannelFrame, DeliveredMessage
 from aiormq.exceptions import ChannelClosed, ChannelInvalidStateError
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
@@ -26,6 +26,7 @@ from pamqp.header import ContentHeader
 from hub.broker.errors import BROKER_ERRORS, is_cancelled
 from hub.core.delivery import Posting
 from hub.core.settlement import Handover
+from schemas.amqp_contents import Confirm, Contents, Method
 from schemas.amqp_frames import publish_frames
 
 Outcome = Handover | Literal["channel-closed", "not-sent", "timed-out", "withheld"]
@@ -71,6 +72,18 @@ class _Write:
     size_bytes: int = 0
 
 
+class _Frames(asyncio.Queue[tuple[int, Any]]):
+    """What the connection has read for a channel and the library is to see: neither messages nor confirms."""
+
+    def __init__(self, contents: Contents) -> None:
+        super().__init__()
+        self._contents = contents
+
+    async def put(self, item: tuple[int, Any]) -> None:
+        if not self._contents.take(item[1]):
+            await super().put(item)
+
+
 class Channel(aiormq.channel.Channel):
     """A channel that is silent from the moment that the broker closes it.
 
@@ -80,6 +93,7 @@ class Channel(aiormq.channel.Channel):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.frames = _Frames(Contents(self._arrived, self._confirmed))
         self._in_flight: dict[int, tuple[_Flight, int, str]] = {}  # by number, ascending
         self._numbers: dict[str, int] = {}  # by message id
         self.confirmed_at = 0.0
@@ -191,40 +205,27 @@ class Channel(aiormq.channel.Channel):
         reason = self._close_exception or error
         return "channel-closed" if isinstance(reason, ChannelClosed) else "unsure"
 
-    async def _on_confirm_frame(self, frame: ConfirmationFrameType) -> None:
+    def _confirmed(self, frame: Confirm) -> None:
         self.confirmed_at = self.loop.time()
         outcome: Outcome = "routed" if isinstance(frame, Basic.Ack) else "not-taken"
         number = frame.delivery_tag or 0
-        numbers = (
-            list(takewhile(lambda each: each <= number, self._in_flight))
-            if getattr(frame, "multiple", False)
-            else [number]
-        )
-        for each in numbers:
+        for each in list(takewhile(lambda one: one <= number, self._in_flight)) if frame.multiple else [number]:
             known = self._in_flight.pop(each, None)
             if known is not None:
                 flight, index, message_id = known
                 del self._numbers[message_id]
                 flight.land(index, outcome)
 
-    async def _on_return_frame(self, frame: Basic.Return) -> None:
-        message = await self._read(frame)
-        number = self._numbers.get(message.header.properties.message_id or "")
-        if number is not None:
-            flight, index, _ = self._in_flight[number]
-            flight.outcomes[index] = "unroutable"
-
-    async def _on_deliver_frame(self, frame: Basic.Deliver) -> None:
-        message = await self._read(frame)
-        arrive = self._arrivals.get(frame.consumer_tag or "")
+    def _arrived(self, method: Method, header: ContentHeader, body: bytes) -> None:
+        if isinstance(method, Basic.Return):
+            number = self._numbers.get(header.properties.message_id or "")
+            if number is not None:
+                flight, index, _ = self._in_flight[number]
+                flight.outcomes[index] = "unroutable"
+            return
+        arrive = self._arrivals.get(method.consumer_tag or "")
         if arrive is not None:
-            arrive(message)
-
-    async def _read(self, frame: Basic.Return | Basic.Deliver) -> DeliveredMessage:
-        header = await self._get_frame()
-        if not isinstance(header, ContentHeader):
-            raise ChannelInvalidStateError(f"{header!r} where a content header belongs")
-        return await self._read_content(frame, header)
+            arrive(DeliveredMessage(delivery=method, header=header, body=body, channel=self))
 
 
 async def _never_called(_: DeliveredMessage) -> None:
