@@ -14,7 +14,9 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from itertools import accumulate
 from pathlib import Path
+from random import Random
 from typing import Any, Protocol
 
 import psutil
@@ -39,9 +41,13 @@ def main() -> int:
     parser.add_argument("--hub", nargs="+", default=list(HUB), help="loops of each process of the hub")
     parser.add_argument("--agencies", type=int, default=1, help="processes for the agencies' side")
     parser.add_argument("--window", type=int, default=200, help="documents under way to the broker at a time")
+    parser.add_argument(
+        "--per-s", type=float, help="documents a second, at planned moments; by default as fast as it goes"
+    )
     parser.add_argument("--profile", action="store_true", help="sample every Python process into .truc/profile-*")
     options = parser.parse_args()
-    print(json.dumps(measure(options.share, options.hub, options.agencies, options.window, profile=options.profile)))
+    how = {"per_s": options.per_s, "profile": options.profile}
+    print(json.dumps(measure(options.share, options.hub, options.agencies, options.window, **how)))
     return 0
 
 
@@ -61,10 +67,15 @@ def measure(
     agencies: int = 1,
     window: int = 200,
     *,
+    per_s: float | None = None,
     profile: bool = False,
     watch: Watch | None = None,
 ) -> dict[str, Any]:
-    """Send a share of the documents of 2019 and say what it took."""
+    """Send a share of the documents of 2019 and say what it took.
+
+    With `per_s`, at planned moments around that rate, whatever has become of those before; times count from the planned
+    moment.
+    """
     with ExitStack() as ending:
         folder = ending.enter_context(run_directory("files"))
         servers = ending.enter_context(Servers(purpose="bench"))
@@ -81,7 +92,8 @@ def measure(
             )
         )
         hubs = [ending.enter_context(hub_process(installation, folder, loops.split(","))) for loops in hub]
-        sides = list(agency_processes(installation, folder, people, documents, (agencies, window), ending))
+        at_s = planned_moments(per_s, len(documents)) if per_s else ()
+        sides = list(agency_processes(installation, folder, people, documents, (agencies, window), ending, at_s))
         profilers = _profilers([*hubs, *(side.pid for side in sides)]) if profile else []
         before = cpu_by_process()
         with watch.running(dict(zip(hub, hubs, strict=True))) if watch else nullcontext():
@@ -102,6 +114,12 @@ def measure(
         if watch:
             watch.ended(installation, results)
     return _summary(documents, results, seconds, cpu, report)
+
+
+def planned_moments(per_s: float, count: int) -> list[float]:
+    """Draw moments at random around a rate, seconds from the beginning; the same each time."""
+    chance = Random(2019)
+    return list(accumulate(chance.expovariate(per_s) for _ in range(count)))
 
 
 @contextmanager

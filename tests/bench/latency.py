@@ -22,9 +22,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from itertools import accumulate
 from pathlib import Path
-from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -32,7 +30,7 @@ import asyncpg
 
 from hub.store.audit import audit
 from hub.store.pool import open_pool
-from tests.bench.full_path import HUB, agency_processes, cpu_by_process, hub_process
+from tests.bench.full_path import HUB, agency_processes, cpu_by_process, hub_process, planned_moments
 from tests.bench.stage import Stage, percentiles, stage
 from tests.bench.workload import nation, plan
 
@@ -58,8 +56,7 @@ def measure(per_s: float, seconds: float, hub: Sequence[str] = HUB, guards: Path
     """Send at a rate for a while and say how long each delivery took to each point of its way."""
     people = nation()
     documents = plan(people, share=per_s * (seconds + _WARM_S) / _DOCUMENTS_OF_2019)
-    chance = Random(2019)
-    at_s = list(accumulate(chance.expovariate(per_s) for _ in documents))
+    at_s = planned_moments(per_s, len(documents))
     with stage(people.file) as on, ExitStack() as ending:
         for loops in hub:
             ending.enter_context(hub_process(on.installation, on.folder, loops.split(",")))

@@ -45,6 +45,9 @@ def main() -> int:
     )
     parser.add_argument("--agencies", type=int, default=1, help="processes for the agencies' side")
     parser.add_argument("--window", type=int, default=200, help="documents under way to the broker at a time")
+    parser.add_argument(
+        "--per-s", type=float, help="documents a second, at planned moments; by default as fast as it goes"
+    )
     parser.add_argument("--profile-s", type=float, default=20.0, help="how long stacks are sampled; 0 for not at all")
     parser.add_argument("--page", type=Path, metavar="FILE", help="only draw the page of this report")
     options = parser.parse_args()
@@ -67,7 +70,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     rounds = compare(options.rounds)
     loops = loop_by_loop.measure(options.loop_documents) if options.loop_documents else {}
     watching = Watching(profile_s=options.profile_s)
-    run = full_path.measure(options.share, agencies=options.agencies, window=options.window, watch=watching)
+    how = {"agencies": options.agencies, "window": options.window, "per_s": options.per_s}
+    run = full_path.measure(options.share, **how, watch=watching)
     return {
         "version": 1,
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
