@@ -11,7 +11,7 @@ ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo bench bench-quick bench-core bench-latency bench-growth bench-backlog bench-loops bench-dead
-.PHONY: bench-million bench-parts bench-folder test test-replay run check format clean
+.PHONY: bench-broadcast bench-million bench-parts bench-folder test test-replay run check format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -40,6 +40,9 @@ bench-growth: setup ## What a country with 111,000 agencies costs the hub beside
 
 bench-backlog: setup ## What 50 agencies notice while another one's backlog of 100,000 is held and comes back
 	@$(BIN)/python -m tests.bench.backlog $(ARGS)
+
+bench-broadcast: setup ## How long one document to 12,000 agencies takes, and what 50 others notice of it
+	@$(BIN)/python -m tests.bench.broadcast $(ARGS)
 
 bench-million: setup ## What a million deliveries that wait cost the intake and the handing over of all others
 	@$(BIN)/python -m tests.bench.pending $(ARGS)

@@ -13,16 +13,14 @@ others get documents at a steady pace. Measured is the time from submission to h
 import argparse
 import asyncio
 import json
-import random
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import uvloop
@@ -43,9 +41,10 @@ from hub.store.ledger import PostgresLedger
 from hub.store.pool import Pool, open_pool
 from schemas.checks.address import Addressee
 from schemas.directory_file import AgencyEntry, DirectoryFile
-from schemas.envelope import ENVELOPE_TYP, DocumentFacts, Envelope, Signer, new_envelope
+from schemas.envelope import ENVELOPE_TYP
 from schemas.identifiers import AgencyCode
 from schemas.signing import KeySigner, identity, sign
+from tests.bench.bystanders import bystanders, envelope_to, figures, percentile, ratio
 from tests.bench.full_path import HUB, NOWHERE, hub_process
 from tests.services import run_sql
 
@@ -104,7 +103,7 @@ async def _measure(installation: Installation, folder: Path, sizes: tuple[int, f
     backlog, per_s, phase_s, pairs = sizes
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(installation.settings["database_url"]))
-        others = await stack.enter_async_context(_others(installation, folder, per_s))
+        others = await stack.enter_async_context(bystanders(installation, folder, SENDER, OTHERS, per_s))
         quiet = await others.phase(phase_s)
         await hold_recipient(pool, BUSY, "bench", "paused", datetime.now(UTC))
         await _write_backlog(pool, installation, backlog)
@@ -138,25 +137,20 @@ async def _measure(installation: Installation, folder: Path, sizes: tuple[int, f
         "backlog": backlog,
         "others": len(OTHERS),
         "documents_per_s": per_s,
-        "quiet_ms": _figures(quiet),
-        "holding_ms": _figures(holding),
+        "quiet_ms": figures(quiet),
+        "holding_ms": figures(holding),
         "held_per_s": round(held_per_s),
-        "waiting_ms": _figures(all_waiting),
-        "draining_ms": _figures(all_draining),
+        "waiting_ms": figures(all_waiting),
+        "draining_ms": figures(all_draining),
         "drained_per_s": round(drained / drained_s, 1),
         "left": left,
-        "p99_ratio": _ratio(pairs_of, 99),
-        "p50_ratio": _ratio(pairs_of, 50),
-        "p99_ratio_of_all": round(_percentile(all_draining, 99) / _percentile(all_waiting, 99), 3),
+        "p99_ratio": ratio(pairs_of, 99),
+        "p50_ratio": ratio(pairs_of, 50),
+        "p99_ratio_of_all": round(percentile(all_draining, 99) / percentile(all_waiting, 99), 3),
         "samples": [len(all_waiting), len(all_draining)],
         "missing": others.missing(),
         "audit": report.holds,
     }
-
-
-def _ratio(pairs: Sequence[tuple[Sequence[float], Sequence[float]]], percent: int) -> float:
-    """The median of the pairs, as a burst of work elsewhere on the machine falls into one phase of one pair."""
-    return round(median(_percentile(busy, percent) / _percentile(idle, percent) for idle, busy in pairs), 3)
 
 
 async def _hold_the_rest(pool: Pool) -> None:
@@ -169,81 +163,6 @@ async def _hold_the_rest(pool: Pool) -> None:
             if claim.due:
                 await claim.settle(held, now)
         await asyncio.sleep(0.2)  # as long as a recipient rests after a claim
-
-
-class Others:
-    """The sender and the 50 recipients beside the backlog."""
-
-    def __init__(self, client: AgencyClient, per_s: float) -> None:
-        self._client = client
-        self._per_s = per_s
-        self._sent: dict[Any, float] = {}
-        self._delays: list[float] = []
-        self._arrived = asyncio.Event()
-        self._number = 0
-
-    async def phase(self, seconds: float) -> list[float]:
-        """Send at a steady pace for a while; returns the delays of what was sent in it, when all of it has arrived."""
-        self._delays = []
-        end = time.monotonic() + seconds
-        async with asyncio.TaskGroup() as tasks:
-            while time.monotonic() < end:
-                tasks.create_task(self._send())
-                await asyncio.sleep(random.expovariate(self._per_s))
-        with suppress(TimeoutError):
-            async with asyncio.timeout(60):
-                await self._arrived.wait()
-        return self._delays
-
-    async def _send(self) -> None:
-        self._number += 1
-        to = OTHERS[self._number % len(OTHERS)]
-        began = time.monotonic()
-        envelope = _envelope(SENDER, to, self._number)
-        self._sent[envelope.id] = began
-        self._arrived.clear()
-        await self._client.submit(envelope)
-
-    async def listen(self, client: AgencyClient) -> None:
-        async for delivery in client.deliveries():
-            began = self._sent.pop(delivery.envelope.id, None)
-            if began is not None:
-                self._delays.append(time.monotonic() - began)
-            if not self._sent:
-                self._arrived.set()
-            async with delivery:
-                pass
-
-    def missing(self) -> int:
-        return len(self._sent)
-
-
-@asynccontextmanager
-async def _others(installation: Installation, folder: Path, per_s: float) -> AsyncIterator[Others]:
-    async with AsyncExitStack() as stack:
-        clients = [
-            await _client(stack, installation.accounts[code], installation, folder) for code in (SENDER, *OTHERS)
-        ]
-        others = Others(clients[0], per_s)
-        listening = [asyncio.create_task(others.listen(client)) for client in clients[1:]]
-        listening.append(asyncio.create_task(_read_letters(clients[0])))
-        yield others
-        for task in listening:
-            task.cancel()
-        await asyncio.gather(*listening, return_exceptions=True)
-
-
-async def _client(stack: AsyncExitStack, account: Any, installation: Installation, folder: Path) -> AgencyClient:
-    guard = stack.enter_context(InboxGuard(folder / f"{account.code}.guard"))
-    signer = load_signer(account.key_file, account.certificate_file)
-    trust = Trust(installation.directory_file)
-    return await stack.enter_async_context(AgencyClient(account.amqp_url, account.code, signer, trust, guard))
-
-
-async def _read_letters(client: AgencyClient) -> None:
-    async for arrival in client.arrivals():
-        async with arrival:  # type: ignore[union-attr]
-            pass
 
 
 @contextmanager
@@ -306,22 +225,10 @@ async def _write_backlog(pool: Pool, installation: Installation, count: int) -> 
 
 
 def _accept(signer: KeySigner, number: int) -> Accept:
-    envelope = _envelope(OTHER_SENDER, BUSY, number)
+    envelope = envelope_to([BUSY], OTHER_SENDER, number)
     token = sign(envelope.to_json(), typ=ENVELOPE_TYP, signer=signer, now_s=int(time.time()))
     addressees = (Addressee(BUSY, "ministry-province"),)
     return Accept(identity(token), token, envelope, "ministry-province", addressees, 1)
-
-
-def _envelope(sender: AgencyCode, to: AgencyCode, number: int) -> Envelope:
-    facts = DocumentFacts(
-        number=str(number + 1),
-        notation="VPCP-TTĐT",
-        kind="Công văn",
-        subject="Về việc kết nối, liên thông các hệ thống quản lý văn bản và điều hành",
-        issued_on=(datetime.now(UTC) + timedelta(hours=7)).date().isoformat(),
-        signer=Signer(name="Nguyễn Văn An"),
-    )
-    return new_envelope(from_=sender, to=[to], doc=facts, now_s=int(time.time()))
 
 
 _COUNT = "SELECT count(*) FROM deliveries WHERE recipient = $1 AND state = $2 AND typ = 'truc.document.v1'"
@@ -330,15 +237,6 @@ _COUNT = "SELECT count(*) FROM deliveries WHERE recipient = $1 AND state = $2 AN
 async def _count(pool: Pool, state: str) -> int:
     async with pool.reading() as connection:
         return int(await connection.fetchval(_COUNT, BUSY, state))
-
-
-def _percentile(delays: Sequence[float], percent: int) -> float:
-    ordered = sorted(delays)
-    return ordered[min(int(len(ordered) * percent / 100), len(ordered) - 1)]
-
-
-def _figures(delays: Sequence[float]) -> dict[str, float]:
-    return {f"p{percent}": round(1000 * _percentile(delays, percent), 1) for percent in (50, 95, 99)} if delays else {}
 
 
 if __name__ == "__main__":
