@@ -11,7 +11,7 @@ ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo bench bench-quick bench-core bench-latency bench-growth bench-backlog bench-loops bench-dead
-.PHONY: bench-broadcast bench-million bench-parts bench-folder test test-replay run check format clean
+.PHONY: bench-broadcast bench-cluster bench-million bench-parts bench-folder test test-replay run check format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -43,6 +43,9 @@ bench-backlog: setup ## What 50 agencies notice while another one's backlog of 1
 
 bench-broadcast: setup ## How long one document to 12,000 agencies takes, and what 50 others notice of it
 	@$(BIN)/python -m tests.bench.broadcast $(ARGS)
+
+bench-cluster: setup ## What three RabbitMQ nodes cost beside a single one
+	@$(BIN)/python -m tests.bench.cluster $(ARGS)
 
 bench-million: setup ## What a million deliveries that wait cost the intake and the handing over of all others
 	@$(BIN)/python -m tests.bench.pending $(ARGS)

@@ -12,7 +12,6 @@ end even when its owner was killed with -9 and can no longer do anything about i
 Standard library only, and nothing from the project: it must run without the virtual environment.
 """
 
-import contextlib
 import ctypes
 import json
 import os
@@ -101,9 +100,6 @@ def _start(order: Order) -> subprocess.Popen[bytes]:
 
 def _raise_open_files() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # root may have more than it was given
-        resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
-        return
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 

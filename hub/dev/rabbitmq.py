@@ -21,11 +21,12 @@ from hub.dev.processes import DevError, Process, end_leftovers, free_ports
 PACKAGE = "rabbitmq-server"
 
 _USER = "truc"
-_NODE = "truc1@localhost"
 _START_TIMEOUT_S = 90
 _CTL_TIMEOUT_S = 60
 _TICK_MS = 60_000
 """How often each quorum queue says how it is. Every five seconds, as by default, 12,000 of them keep most of a core busy."""
+_FILES = 200_000
+"""How many files it counts with, whatever this machine allows: it reserves three for each quorum queue and opens few."""
 _HELLO = b"AMQP\x00\x00\x09\x01"
 
 
@@ -49,12 +50,25 @@ class PrivateRabbitMQ:
     Args:
         directory: Where data, log, cookie and password live; made when missing.
         plugins: Further plugins to enable.
+        joins: A node that has started, whose cluster a new node joins; its port mapper and its secrets are shared.
+        number: Tells the nodes of a cluster apart.
     """
 
-    def __init__(self, directory: Path = Path(".truc/rabbitmq"), *, plugins: Sequence[str] = ()) -> None:
-        self._directory = directory.absolute()
+    def __init__(
+        self,
+        directory: Path = Path(".truc/rabbitmq"),
+        *,
+        plugins: Sequence[str] = (),
+        joins: "PrivateRabbitMQ | None" = None,
+        number: int = 1,
+    ) -> None:
+        self.directory = directory.absolute()
+        self._joins = joins
+        self.name = f"truc{number}@localhost"
         self._plugins = ("rabbitmq_management", *plugins)
-        self._amqp_port, self._management_port, self._distribution_port, self._epmd_port = free_ports(4)
+        self._amqp_port, self._management_port, self._distribution_port, self.epmd_port = free_ports(4)
+        if joins is not None:
+            self.epmd_port = joins.epmd_port
         self._epmd: Process | None = None
         self._node: Process | None = None
 
@@ -88,11 +102,14 @@ class PrivateRabbitMQ:
         if self._node is not None and self._node.running:
             return
         scripts = self._scripts()
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        end_leftovers(self._directory)
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        end_leftovers(self.directory)
+        if self._joins is not None:
+            self._share_secrets(self._joins)
         self._write_configuration()
-        self._start_epmd()
-        self._node = Process("rabbitmq", self._directory, grace_s=20)
+        if self._joins is None:
+            self._start_epmd()
+        self._node = Process("rabbitmq", self.directory, grace_s=20)
         self._node.start([str(scripts / "rabbitmq-server")], self._environment())
         self._node.wait_until(self._speaks_amqp, timeout_s=_START_TIMEOUT_S)
         self._node.wait_until(self._management_answers, timeout_s=_START_TIMEOUT_S)
@@ -123,9 +140,9 @@ class PrivateRabbitMQ:
         if self._node is not None and self._node.running:
             self._node.kill()  # An orderly shutdown takes seconds, and there is nothing left to keep in order.
         self.stop()
-        if self._directory.exists():
-            end_leftovers(self._directory)
-            shutil.rmtree(self._directory)
+        if self.directory.exists():
+            end_leftovers(self.directory)
+            shutil.rmtree(self.directory)
 
     def ctl(self, *args: str) -> str:
         """Run `rabbitmqctl` on this node and return what it printed.
@@ -137,9 +154,9 @@ class PrivateRabbitMQ:
             raise DevError("RabbitMQ does not run.")  # And rabbitmqctl would leave a port mapper of its own behind.
         try:
             done = subprocess.run(
-                [str(self._scripts() / "rabbitmqctl"), "--quiet", "--node", _NODE, *args],
+                [str(self._scripts() / "rabbitmqctl"), "--quiet", "--node", self.name, *args],
                 env=self._environment(),
-                cwd=self._directory,
+                cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -163,7 +180,7 @@ class PrivateRabbitMQ:
 
     @property
     def _password(self) -> str:
-        return (self._directory / "password").read_text()
+        return (self.directory / "password").read_text()
 
     @staticmethod
     def _scripts() -> Path:
@@ -173,7 +190,7 @@ class PrivateRabbitMQ:
         return scripts
 
     def _write_configuration(self) -> None:
-        password_file = self._directory / "password"
+        password_file = self.directory / "password"
         if not password_file.exists():
             password_file.touch(mode=0o600)
             password_file.write_text(secrets.token_hex(16))
@@ -188,12 +205,29 @@ class PrivateRabbitMQ:
             "channel_max": 64,
             "max_message_size": 16 * 1024 * 1024,
             "log.console.level": "warning",
+            "queue_leader_locator": "balanced",
         }
+        if self._joins is not None:
+            configuration |= {
+                "cluster_formation.peer_discovery_backend": "classic_config",
+                "cluster_formation.classic_config.nodes.1": self._joins.name,
+                "cluster_formation.classic_config.nodes.2": self.name,
+            }
         lines = "".join(f"{key} = {value}\n" for key, value in configuration.items())
-        (self._directory / "rabbitmq.conf").write_text(lines)
-        (self._directory / "advanced.config").write_text(f"[{{rabbit, [{{quorum_tick_interval, {_TICK_MS}}}]}}].\n")
-        (self._directory / "rabbitmq-env.conf").write_text("")
-        (self._directory / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].\n")
+        (self.directory / "rabbitmq.conf").write_text(lines)
+        (self.directory / "advanced.config").write_text(
+            f"[{{rabbit, [{{quorum_tick_interval, {_TICK_MS}}}, {{file_handles_high_watermark, {_FILES}}}]}}].\n"
+        )
+        (self.directory / "rabbitmq-env.conf").write_text("")
+        (self.directory / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].\n")
+
+    def _share_secrets(self, other: "PrivateRabbitMQ") -> None:
+        for name in ("password", ".erlang.cookie"):
+            secret = self.directory / name
+            if not secret.exists():
+                secret.touch(mode=0o600)
+                secret.write_bytes((other.directory / name).read_bytes())
+                secret.chmod(0o400)
 
     def _start_epmd(self) -> None:
         # In the foreground and before the node: an epmd started by Erlang detaches itself and outlives the node.
@@ -201,21 +235,21 @@ class PrivateRabbitMQ:
             return
         epmd = shutil.which("epmd")
         assert epmd is not None
-        self._epmd = Process("epmd", self._directory, grace_s=2)
-        self._epmd.start([epmd, "-port", str(self._epmd_port), "-address", "127.0.0.1"], self._environment())
-        self._epmd.wait_until(lambda: _listens(self._epmd_port), timeout_s=10)
+        self._epmd = Process("epmd", self.directory, grace_s=2)
+        self._epmd.start([epmd, "-port", str(self.epmd_port), "-address", "127.0.0.1"], self._environment())
+        self._epmd.wait_until(lambda: _listens(self.epmd_port), timeout_s=10)
 
     def _environment(self) -> dict[str, str]:
-        own = str(self._directory)
+        own = str(self.directory)
         return {
             "PATH": os.environ["PATH"],
             "LC_ALL": "C.UTF-8",
             "HOME": own,  # Holds the Erlang cookie.
-            "ERL_EPMD_PORT": str(self._epmd_port),
+            "ERL_EPMD_PORT": str(self.epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_CRASH_DUMP_BYTES": "0",
             "RUNNING_UNDER_SYSTEMD": "true",  # The script then becomes the Erlang machine instead of waiting for it.
-            "RABBITMQ_NODENAME": _NODE,
+            "RABBITMQ_NODENAME": self.name,
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(self._amqp_port),
             "RABBITMQ_DIST_PORT": str(self._distribution_port),
