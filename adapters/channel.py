@@ -121,6 +121,11 @@ class Channel(aiormq.channel.Channel):
             self._timer = self.loop.call_later(self._confirm_timeout_s, self._end_overdue)
         return said
 
+    async def settled(self) -> None:
+        """Return when the broker has spoken about everything that was sent, or nothing more is expected of it."""
+        if self._awaited:
+            await asyncio.wait({awaited.said for awaited in self._awaited.values()})
+
     async def consume(self, queue: str, arrive: Callable[[Message], None]) -> None:
         """Have everything that arrives from a queue set down at once, in order."""
         self._arrive = arrive

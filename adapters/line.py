@@ -205,7 +205,11 @@ class Probe:
 
 
 class Publisher:
-    """Publishes under confirms, on a connection of its own that is opened when needed."""
+    """Publishes under confirms, on a connection of its own that is opened when needed.
+
+    What was turned away is published again on a fresh channel: one of RabbitMQ 3.10 that published to a quorum queue just
+    when its leader had died is turned away for ever, while others are not.
+    """
 
     def __init__(self, line: Line, code: AgencyCode, confirm_timeout_s: float) -> None:
         self._line = line
@@ -216,6 +220,7 @@ class Publisher:
         self._closed = False
         self._connection: AbstractConnection | None = None
         self._channel: Channel | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
 
     async def publish(self, token: bytes, routing_key: str, timeout_s: float | None) -> None:
         """Publish the same bytes until they are confirmed, or until the time is over; without end for `None`."""
@@ -246,6 +251,14 @@ class Publisher:
         if connection is not None:
             await _close(connection)
 
+    def _retire(self, channel: Channel) -> None:
+        """Use a channel no more, and close it when what is under way on it is settled."""
+        if channel is self._channel:
+            self._channel = None
+            retiring = asyncio.create_task(_retire(channel))
+            self._retiring.add(retiring)
+            retiring.add_done_callback(self._retiring.discard)
+
     async def _attempt(self, token: bytes, routing_key: str) -> BrokerError | None:
         """Publish once; returns what went wrong."""
         try:
@@ -263,7 +276,10 @@ class Publisher:
         except _TROUBLE as error:
             return self._translate(error)
         try:
-            return self._translate(await said)
+            outcome = await said
+            if outcome == "not-taken":
+                self._retire(channel)
+            return self._translate(outcome)
         except TimeoutError:
             if channel is self._channel:
                 await self._hang_up()
@@ -295,8 +311,9 @@ class Publisher:
             if self._closed:
                 raise Unreachable("the client is closed", "kết nối đã đóng")
             if self._channel is None or self._channel.is_closed:
-                await self._hang_up()
-                self._connection = await self._line.connect("publish")
+                if self._channel is not None or self._connection is None or self._connection.is_closed:
+                    await self._hang_up()
+                    self._connection = await self._line.connect("publish")
                 try:
                     self._channel = await open_channel(
                         self._connection, confirms=True, confirm_timeout_s=self._confirm_timeout_s
@@ -395,6 +412,13 @@ def _waits() -> Iterator[float]:
     while True:
         yield wait_s * random.uniform(0.5, 1)  # noqa: S311 - no secret
         wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+
+
+async def _retire(channel: Channel) -> None:
+    with contextlib.suppress(*_TROUBLE):
+        await channel.settled()
+        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+            await channel.close()
 
 
 async def _flush(channel: Channel) -> None:

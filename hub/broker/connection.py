@@ -9,6 +9,7 @@ that publish, and acknowledgements must not wait behind them.
 
 import asyncio
 import random
+from collections.abc import Coroutine
 from contextlib import suppress
 from itertools import count
 from ssl import SSLContext
@@ -109,14 +110,21 @@ class Connection:
             return True
         return False
 
+    def retire(self, channel: Channel) -> None:
+        """Close a channel that is used no more, without waiting for it."""
+        self._in_background(_close(channel))
+
     def drop(self) -> None:
         """Give the connection up without waiting for it; the next channel is opened on a new one."""
         if self._connection is None:
             return
-        closing = asyncio.create_task(_close(self._connection))
+        self._in_background(_close(self._connection))
         self._connection = None
-        self._closings.add(closing)
-        closing.add_done_callback(self._closings.discard)
+
+    def _in_background(self, closing: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(closing)
+        self._closings.add(task)
+        task.add_done_callback(self._closings.discard)
 
     async def close(self) -> None:
         """Close the connection; what is unsettled on it is handed out again."""
@@ -151,10 +159,10 @@ class Connection:
         self._retry_at = asyncio.get_running_loop().time() + wait_s * _JITTER.uniform(0.5, 1.0)
 
 
-async def _close(connection: aiormq.Connection) -> None:
+async def _close(open_one: aiormq.Connection | Channel) -> None:
     with suppress(*BROKER_ERRORS):
         async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-            await connection.close()
+            await open_one.close()
 
 
 def _with_query(url: str, **settings: str) -> str:

@@ -18,6 +18,10 @@ That is the queue's trouble and not the broker's, and must not delay the mail of
 confirm the canary is published, into a quorum queue of its own. When it is confirmed, the broker has stored all that
 it could, and what was sent before is waited for no longer. From then on not all is well with that recipient, and its
 mail has a channel apart.
+
+A channel of RabbitMQ 3.10 that has published to a quorum queue in the moment between the death of its leader and the
+choice of the next one gets a negative confirm for everything that it publishes to that queue, for ever, while others are
+confirmed. So after a negative confirm the next mail goes out on a fresh channel.
 """
 
 import asyncio
@@ -39,6 +43,7 @@ from schemas.identifiers import HUB, AgencyCode, DeliveryId, DocumentId
 
 _QUIET_S: Final = 1.0
 _CANARY_TIMEOUT_S: Final = 2.0
+_RENEWED_AFTER_S: Final = 1.0
 _MAX_LEFT: Final = 16
 """Channels that may be left on one connection; the broker allows it 64."""
 _CANARY: Final = Posting(
@@ -147,6 +152,7 @@ class Outbox:
     async def _let_canary_go(self, deadline: float = math.inf) -> Outcome:
         at_most = asyncio.get_running_loop().time() + _CANARY_TIMEOUT_S
         (outcome,) = await self._canary.publish([_CANARY], self._user, min(deadline, at_most))
+        self._canary.heed([outcome])
         return outcome
 
     async def _publish(self, postings: Sequence[Posting], deadline: float) -> list[Outcome]:
@@ -163,6 +169,10 @@ class Outbox:
                 if indices
             )
         )
+        for lane, outcomes in zip(
+            (lane for lane, indices in zip(lanes, by_lane, strict=True) if indices), said, strict=True
+        ):
+            lane.heed(outcomes)
         told = dict(
             zip(
                 (index for indices in by_lane for index in indices), (one for lane in said for one in lane), strict=True
@@ -215,6 +225,7 @@ class _Lane:
         self._connection = connection
         self._channel: Channel | None = None
         self._opening = asyncio.Lock()
+        self._opened_at = 0.0
 
     @property
     def confirmed_at(self) -> float:
@@ -225,7 +236,15 @@ class _Lane:
         async with self._opening:
             if self._channel is None or not self._connection.carries(self._channel):
                 self._channel = await self._connection.channel(confirms=True)
+                self._opened_at = asyncio.get_running_loop().time()
             return self._channel
+
+    def heed(self, outcomes: Sequence[Outcome]) -> None:
+        """Go on with a fresh channel after a negative confirm, which may be the channel's fault; not all the time."""
+        is_old = asyncio.get_running_loop().time() - self._opened_at >= _RENEWED_AFTER_S
+        if "not-taken" in outcomes and is_old and self._channel is not None:
+            self._connection.retire(self._channel)
+            self._channel = None
 
     def give_up(self) -> bool:
         """Wait no longer for what is unconfirmed, and leave the channel, which a queue may have stopped, as it is.
