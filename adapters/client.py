@@ -212,6 +212,7 @@ class AgencyClient:
 
     Args:
         amqp_url: `amqp://` or `amqps://`, with the party's code as user. With client certificates `?auth=external`.
+            It may name several hosts of a cluster, separated by commas.
         code: Code of the agency or platform that connects; the name of its broker user and of its queue.
         signer: Its key.
         trust: Its view of the directory.

@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 from adapters.errors import AgencyError, Unusable
 from adapters.signer import load_record, load_signer
 from adapters.trust import View, read_directory
+from schemas.hosts import names_hosts, urls_by_host
 from schemas.identifiers import is_agency_code, is_platform_code
 
 Way = Literal["folder", "gateway", "none"]
@@ -114,7 +115,7 @@ def with_password(url: str, password: str) -> str:
 
 def likely_hub(broker_url: str) -> str:
     """Guess the hub's HTTP address of that of the broker."""
-    parts = urlsplit(broker_url)
+    parts = urlsplit(urls_by_host(broker_url)[0])
     host = parts.hostname or ""
     return f"{'https' if parts.scheme == 'amqps' else 'http'}://{f'[{host}]' if ':' in host else host}"
 
@@ -125,7 +126,7 @@ def read_hub(text: str) -> str | None:
     if text in ("", "-"):
         return None
     parts = _split(text, "https", "http")
-    if parts is None:
+    if parts is None or "," in parts.netloc:
         raise Wrong(
             f"{text} is no address such as https://axis.example.vn",
             f"{text} không phải địa chỉ dạng https://axis.example.vn",
@@ -239,12 +240,8 @@ def _owner(certificate: Path, view: View) -> str | None:
 
 def _split(text: str, *schemes: str) -> SplitResult | None:
     """Take an address apart; without a scheme it has the first of these."""
-    try:
-        parts = urlsplit(text if "://" in text else f"{schemes[0]}://{text}")
-        usable = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket that is not closed
-        return None
-    return parts if usable else None
+    url = text if "://" in text else f"{schemes[0]}://{text}"
+    return urlsplit(url) if names_hosts(url, schemes) else None
 
 
 def _without_password(text: str) -> str:

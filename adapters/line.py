@@ -12,6 +12,7 @@ import ssl
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any, Final, assert_never
 from urllib.parse import unquote, urlsplit
 
@@ -30,6 +31,7 @@ from aio_pika.exceptions import (
 from adapters.channel import Channel, Message, Said, open_channel
 from adapters.errors import BrokerError, NoQueue, NotConfirmed, NotTaken, RefusedByBroker, Unreachable, Unusable
 from schemas.addresses import SUBMIT, agency_queue, submit_key
+from schemas.hosts import urls_by_host
 from schemas.identifiers import AgencyCode
 from schemas.signing import identity
 
@@ -50,7 +52,7 @@ class Line:
         amqp_url: As in `AgencyClient`.
         code: The party that connects.
         ssl_context: As in `AgencyClient`.
-        timeout_s: How long one attempt may take, seconds.
+        timeout_s: How long an attempt may take with one host, seconds.
 
     Raises:
         Unusable: A101 when the url names another user than `code`.
@@ -65,23 +67,31 @@ class Line:
                 f"tài khoản trong địa chỉ là {user!r}, không phải {code}",
                 place="amqp_url",
             )
-        self.place = f"{parts.scheme}://{parts.hostname}:{parts.port or ''}"
-        self._url = amqp_url
+        hosts = urls_by_host(amqp_url)
+        self.place = ", ".join(f"{url.scheme}://{url.hostname}:{url.port or ''}" for url in map(urlsplit, hosts))
+        self._hosts = len(hosts)
+        self._urls = cycle(random.sample(hosts, self._hosts))  # so that agencies spread over the nodes of a cluster
         self._code = code
         self._ssl_context = ssl_context
         self._timeout_s = timeout_s
 
     async def connect(self, purpose: str) -> AbstractConnection:
-        """Open a connection.
+        """Open a connection, to the next host in turn that answers.
 
         Raises:
             RefusedByBroker: When the broker does not let us in.
-            Unreachable: When it does not answer.
+            Unreachable: When no host answers.
         """
+        for _ in range(self._hosts - 1):
+            with contextlib.suppress(Unreachable):
+                return await self._connect(next(self._urls), purpose)
+        return await self._connect(next(self._urls), purpose)
+
+    async def _connect(self, url: str, purpose: str) -> AbstractConnection:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await aio_pika.connect(
-                    self._url,
+                    url,
                     ssl_context=self._ssl_context,
                     client_properties={"connection_name": f"truc-agency {self._code} {purpose}"},
                 )

@@ -27,6 +27,7 @@ from pydantic_settings import (
 )
 
 from adapters.errors import Unusable
+from schemas.hosts import names_hosts
 
 PREFIX: Final = "TRUC_AGENCY_"
 FILE_NAME: Final = "truc-agency.toml"
@@ -49,7 +50,7 @@ _VI: Final = {
     "bool_parsing": "phải là true hoặc false",
     "webhook_url": "không phải địa chỉ dạng https://MÁY/ĐƯỜNG-DẪN (http chỉ dùng trong máy)",
     "hub_url": "không phải địa chỉ dạng https://MÁY/",
-    "amqp_url": "không phải địa chỉ dạng amqps://MÃ:MẬT-KHẨU@MÁY/",
+    "amqp_url": "không phải địa chỉ dạng amqps://MÃ:MẬT-KHẨU@MÁY/ hoặc amqps://MÃ:MẬT-KHẨU@MÁY,MÁY/",
 }
 
 
@@ -129,13 +130,10 @@ class AgencySettings(BaseSettings):
     @field_validator("amqp_url")
     @classmethod
     def _is_url(cls, value: SecretStr) -> SecretStr:
-        try:
-            url = urlsplit(value.get_secret_value())
-            usable = url.scheme in ("amqp", "amqps") and bool(url.hostname) and url.port != 0
-        except ValueError:  # a port that is no number, a bracket that is not closed
-            usable = False
-        if not usable:
-            raise PydanticCustomError("amqp_url", "not a URL such as amqps://CODE:PASSWORD@HOST/")
+        if not names_hosts(value.get_secret_value(), ("amqp", "amqps")):
+            raise PydanticCustomError(
+                "amqp_url", "not a URL such as amqps://CODE:PASSWORD@HOST/ or amqps://CODE:PASSWORD@HOST,HOST/"
+            )
         return value
 
     @field_validator("webhook_url")

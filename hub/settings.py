@@ -12,7 +12,6 @@ from datetime import date
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
@@ -28,6 +27,7 @@ from pydantic_settings import (
 from hub.core.catch_up import CatchUpLimits
 from hub.core.policy import BreakerPolicy, Pace, Policy, Retry
 from hub.core.working_calendar import WorkingCalendar
+from schemas.hosts import names_hosts, urls_by_host
 from schemas.identifiers import AgencyCode
 
 PREFIX: Final = "TRUC_"
@@ -35,7 +35,7 @@ _NOT_OF_THE_HUB: Final = ("TRUC_AGENCY_", "TRUC_TEST_")
 """Variables of the agencies' adapter, which may run on the same machine, and of the tests, which start hubs."""
 _BESIDE_THE_SETTINGS: Final = frozenset({"TRUC_CONFIG", "TRUC_SECRETS_DIR", "TRUC_DATABASE_OWNER_URL"})
 _URLS: Final = {
-    "amqp_url": "amqp://user:password@broker:5672/",
+    "amqp_url": "amqp://user:password@broker:5672/ or amqp://user:password@first:5672,second:5672/",
     "amqp_management_url": "http://user:password@broker:15672",
     "database_url": "postgresql://user:password@database:5432/truc",
 }
@@ -90,7 +90,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     amqp_url: SecretStr = Field(
-        default=SecretStr("amqp://guest:guest@127.0.0.1:5672/"), description="The broker, with the hub's own user."
+        default=SecretStr("amqp://guest:guest@127.0.0.1:5672/"),
+        description="The broker, with the hub's own user; hosts of a cluster are separated by commas.",
     )
     amqp_management_url: SecretStr | None = Field(
         default=None, description="The broker's management API; only `truc broker` needs it."
@@ -368,11 +369,6 @@ def _said(kind: str, message: str) -> str:
 
 
 def _is_url_of(text: str, schemes: set[str]) -> bool:
-    """Tell whether a text is a URL with a usable host and port; PostgreSQL's may name several hosts, or none."""
-    try:
-        parts = urlsplit(text)
-        hosts = [urlsplit(f"//{host}") for host in parts.netloc.rpartition("@")[2].split(",")]
-        usable = all(host.port != 0 for host in hosts)  # reading the port raises when it is no number
-    except ValueError:
-        return False
-    return parts.scheme in schemes and usable and (parts.scheme.startswith("postgres") or bool(parts.hostname))
+    """Tell whether a text is a usable URL; PostgreSQL's may leave the host out, the management API's names only one."""
+    is_one = "http" not in schemes or len(urls_by_host(text)) == 1
+    return is_one and names_hosts(text, schemes, optional="postgres" in schemes)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal
@@ -13,6 +14,7 @@ from cryptography import x509
 
 from adapters.checkup.finding import Case, Finding
 from adapters.settings import is_loopback
+from schemas.hosts import urls_by_host
 
 _EXPIRES_SOON: Final = timedelta(days=30)
 _PORTS: Final = {"amqp": 5672, "amqps": 5671, "http": 80, "https": 443}
@@ -59,17 +61,17 @@ def server_of(name: Literal["broker", "hub"], url: str) -> Server:
 
 async def broker_name(case: Case) -> Finding:
     """Check that the name of the broker is known."""
-    return await _name(case, _broker(case))
+    return await _of_each_broker(_name, case)
 
 
 async def broker_port(case: Case) -> Finding:
     """Check that something listens at the broker's port."""
-    return await _port(case, _broker(case))
+    return await _of_each_broker(_port, case)
 
 
 async def broker_tls(case: Case) -> Finding:
     """Check the broker's certificate: name, chain, days left."""
-    return await _tls(case, _broker(case))
+    return await _of_each_broker(_tls, case)
 
 
 async def hub_name(case: Case) -> Finding:
@@ -87,8 +89,17 @@ async def hub_tls(case: Case) -> Finding:
     return await _tls(case, _hub(case))
 
 
-def _broker(case: Case) -> Server:
-    return server_of("broker", case.settings.amqp_url.get_secret_value())
+async def _of_each_broker(check: Callable[[Case, Server], Awaitable[Finding]], case: Case) -> Finding:
+    """Check every host of the broker; that one of several fails is a warning, as the adapter goes on to the next."""
+    urls = urls_by_host(case.settings.amqp_url.get_secret_value())
+    findings = await asyncio.gather(*(check(case, server_of("broker", url)) for url in urls))
+    states = {finding.state for finding in findings}
+    return Finding(
+        findings[0].check,
+        states.pop() if len(states) == 1 else "warn",
+        "; ".join(finding.evidence for finding in findings),
+        " ".join(dict.fromkeys(finding.fix for finding in findings if finding.fix)),
+    )
 
 
 def _hub(case: Case) -> Server:

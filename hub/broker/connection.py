@@ -3,6 +3,9 @@
 Never `connect_robust`: it hides that something was lost, and repeats what the broker refused. What was lost with a
 connection comes back by itself: unsettled messages are handed out again, unconfirmed ones published again.
 
+Of several hosts, nodes of one cluster, each new connection goes to the next in turn, so that what one node has lost, or
+does not confirm, another one does. The first is drawn by lot: many processes spread over the nodes, also after one died.
+
 Publishing and consuming need a `Connection` each. Under a memory or disk alarm the broker stops reading from those
 that publish, and acknowledgements must not wait behind them.
 """
@@ -11,7 +14,7 @@ import asyncio
 import random
 from collections.abc import Coroutine
 from contextlib import suppress
-from itertools import count
+from itertools import count, cycle
 from ssl import SSLContext
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
@@ -22,18 +25,20 @@ from hub.broker.channel import Channel
 from hub.broker.errors import BROKER_ERRORS, translated
 from hub.broker.properties import tolerate_unreadable_properties
 from hub.core.trouble import Unavailable
+from schemas.hosts import urls_by_host
 
 _CLOSE_TIMEOUT_S: Final = 5.0
-_JITTER: Final = random.SystemRandom()
+_LOT: Final = random.SystemRandom()
 
 
 class Connection:
     """The way to the broker for everything that publishes, or for everything that consumes.
 
     Args:
-        url: AMQP URL with user, password and vhost; `?auth=external` with a client certificate.
+        url: AMQP URL with user, password and vhost; `?auth=external` with a client certificate. It may name several
+            hosts, separated by commas.
         name: What the broker's own screens call this connection.
-        connect_timeout_s: Longest wait for a connection, and for a channel.
+        connect_timeout_s: Longest wait for a connection to one host, and for a channel.
         heartbeat_s: Silence after which the broker gives up; the library does after three times as long.
         retry_delay_s: Wait after a first failed attempt to connect; doubles with every further one.
         max_retry_delay_s: Upper bound of that wait.
@@ -52,6 +57,8 @@ class Connection:
         ssl_context: SSLContext | None = None,
     ) -> None:
         self._url = _with_query(url, heartbeat=str(heartbeat_s), name=name)
+        urls = urls_by_host(self._url)
+        self._urls = cycle(_LOT.sample(urls, len(urls)))
         self._connect_timeout_s = connect_timeout_s
         self._retry_delay_s = retry_delay_s
         self._max_retry_delay_s = max_retry_delay_s
@@ -150,13 +157,13 @@ class Connection:
     async def _connect(self) -> aiormq.Connection:
         tolerate_unreadable_properties()
         async with asyncio.timeout(self._connect_timeout_s):
-            return await aiormq.connect(self._url, context=self._ssl_context)
+            return await aiormq.connect(next(self._urls), context=self._ssl_context)
 
     def _put_off(self, failure: str) -> None:
         wait_s = min(self._retry_delay_s * 2.0 ** min(self._failures, 40), self._max_retry_delay_s)
         self._failures += 1
         self._failure = failure
-        self._retry_at = asyncio.get_running_loop().time() + wait_s * _JITTER.uniform(0.5, 1.0)
+        self._retry_at = asyncio.get_running_loop().time() + wait_s * _LOT.uniform(0.5, 1.0)
 
 
 async def _close(open_one: aiormq.Connection | Channel) -> None:

@@ -76,6 +76,25 @@ async def test_a_port_that_never_answers_is_given_up_in_time():
             await made.channel()
 
 
+async def test_of_several_hosts_the_next_one_is_tried_after_one_that_failed_or_was_lost(vhost):
+    host = vhost.amqp_url.rpartition("@")[2].partition("/")[0]
+    made = Connection(
+        vhost.amqp_url.replace(f"@{host}", f"@127.0.0.1:1,{host}"), name="test", retry_delay_s=0, max_retry_delay_s=0
+    )
+    outcomes = []
+    for _ in range(4):
+        try:
+            await made.channel()
+        except Unavailable:
+            outcomes.append("failed")
+        else:
+            outcomes.append("connected")
+            made.drop()
+    await made.close()
+
+    assert outcomes in (["failed", "connected"] * 2, ["connected", "failed"] * 2)
+
+
 async def test_a_wrong_password_is_trouble_that_does_not_tell_it(vhost):
     user, _, rest = vhost.amqp_url.partition("truc:")
     made = Connection(f"{user}truc:secret@{rest.partition('@')[2]}", name="test")

@@ -173,6 +173,16 @@ async def test_a_name_that_nobody_knows_and_a_closed_port(tmp_path):
     assert (finding.state, "hub_url" in finding.fix) == ("fail", True)
 
 
+async def test_one_closed_port_of_several_is_worth_a_warning_as_there_is_another(tmp_path):
+    async with listening(None) as port:
+        some = await network.broker_port(case(tmp_path, amqp_url=f"amqp://H26:x@127.0.0.1:1,127.0.0.1:{port}/"))
+    none = await network.broker_port(case(tmp_path, amqp_url="amqp://H26:x@127.0.0.1:1,127.0.0.1:2/"))
+
+    assert (some.state, none.state) == ("warn", "fail")
+    assert "127.0.0.1:1" in some.evidence
+    assert f"127.0.0.1:{port}" in some.evidence
+
+
 @pytest.mark.parametrize(
     ("url", "port"),
     [("amqps://h/", 5671), ("amqp://h", 5672), ("https://h", 443), ("http://h", 80), ("https://h:8443/x", 8443)],

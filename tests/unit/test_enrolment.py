@@ -33,13 +33,14 @@ CODE = "H26.01"
         ("amqps://H26.01:b%20c@axis.example.vn/", "amqps://H26.01:b%20c@axis.example.vn/"),
         ("amqps://H26.01@axis/?auth=external", "amqps://H26.01@axis/?auth=external"),
         ("amqps://[::1]:5671", "amqps://H26.01@[::1]:5671/"),
+        ("mq1.example.vn,mq2.example.vn:5672", "amqps://H26.01@mq1.example.vn,mq2.example.vn:5672/"),
     ],
 )
 def test_broker_may_be_given_as_a_host_or_as_a_url(answer, url):
     assert read_broker(answer, CODE) == url
 
 
-@pytest.mark.parametrize("answer", ["", "http://axis", "amqps://", "axis:port", "amqps://[::1", "axis:0"])
+@pytest.mark.parametrize("answer", ["", "http://axis", "amqps://", "axis:port", "amqps://[::1", "axis:0", "one,,two"])
 def test_what_is_no_broker_is_told_in_both_languages(answer):
     with pytest.raises(Wrong) as wrong:
         read_broker(answer, CODE)
@@ -80,7 +81,7 @@ def test_hub_may_be_given_as_a_host_or_not_at_all(answer, url):
     assert read_hub(answer) == url
 
 
-@pytest.mark.parametrize("answer", ["ftp://axis", "https://", "https://[::1", "https://axis:port"])
+@pytest.mark.parametrize("answer", ["ftp://axis", "https://", "https://[::1", "https://axis:port", "one,two"])
 def test_what_is_no_hub_is_told(answer):
     with pytest.raises(Wrong):
         read_hub(answer)
@@ -89,6 +90,7 @@ def test_what_is_no_hub_is_told(answer):
 def test_the_hub_is_guessed_beside_the_broker():
     assert likely_hub("amqps://H26.01@axis.example.vn:5671/") == "https://axis.example.vn"
     assert likely_hub("amqp://H26.01@[::1]/") == "http://[::1]"
+    assert likely_hub("amqps://H26.01@mq1.example.vn:5671,mq2.example.vn/") == "https://mq1.example.vn"
 
 
 @pytest.mark.parametrize("code", ["H26.01", "000.00.00.H26", "0100109106", "lgsp-h26"])

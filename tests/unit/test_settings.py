@@ -27,6 +27,10 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("TRUC_AMQP_URL", ""),
         ("TRUC_AMQP_URL", "amqp://user:secret@broker:port/"),
         ("TRUC_AMQP_URL", "amqp:///"),
+        ("TRUC_AMQP_URL", "amqp://user:secret@first,/"),
+        ("TRUC_AMQP_URL", "amqp://user:secret@first,second:port/"),
+        ("TRUC_AMQP_URL", "amqp://user:secret@first/,amqp://user:secret@second/"),
+        ("TRUC_AMQP_MANAGEMENT_URL", "http://user:secret@first:15672,second:15672"),
         ("TRUC_AMQP_MANAGEMENT_URL", "http://user:secret@broker:99999"),
         ("TRUC_AMQP_MANAGEMENT_URL", "broker:15672"),
     ],
@@ -53,6 +57,11 @@ def test_what_is_no_url_is_refused_without_showing_the_password(variable, value,
 )
 def test_every_form_of_a_postgresql_url_is_taken(url):
     assert load_settings(database_url=url).database_url.get_secret_value() == url
+
+
+def test_the_url_of_a_broker_may_name_several_hosts():
+    url = "amqps://truc:a%2Cb@first:5671,second,[::1]:5673/vhost"
+    assert load_settings(amqp_url=url).amqp_url.get_secret_value() == url
 
 
 def test_misspelt_variable_is_refused(monkeypatch):
