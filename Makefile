@@ -11,7 +11,7 @@ ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo bench bench-quick bench-core bench-latency bench-growth bench-backlog bench-loops bench-dead
-.PHONY: bench-broadcast bench-cluster bench-million bench-parts bench-folder test test-replay run check format clean
+.PHONY: bench-broadcast bench-cluster bench-million bench-parts bench-folder test test-cluster test-replay run check format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -66,6 +66,9 @@ bench-folder: setup ## Measure edXML documents a second from outbox to inbox
 test: check ## Run every check and every test
 	@$(BOOTSTRAP) services || [ -z "$$CI" ]
 	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-cluster: setup ## Kill nodes of a cluster of three under traffic
+	@$(BIN)/pytest -q -m cluster tests/faults/test_cluster.py $(ARGS)
 
 test-replay: setup ## Kill a replay of 10,000 items at every stage, some of which fail again
 	@TEST_REPLAY_ITEMS=10000 $(BIN)/pytest -q tests/faults/test_replay_kill_nine.py $(ARGS)

@@ -4,7 +4,7 @@ User, password, path and query are the same for all hosts; each may have a port 
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -18,6 +18,12 @@ def urls_by_host(url: str) -> tuple[str, ...]:
         return (url,)
     before, hosts, after = parts.groups()
     return tuple(f"{before}{host}{after}" for host in hosts.split(","))
+
+
+def with_hosts(urls: Sequence[str]) -> str:
+    """Give one URL that names the hosts of several, which are alike otherwise."""
+    hosts = [urlsplit(url).netloc.rpartition("@")[2] for url in urls]
+    return urls[0].replace(f"{hosts[0]}/", f"{','.join(hosts)}/", 1)
 
 
 def names_hosts(url: str, schemes: Collection[str], *, optional: bool = False) -> bool:

@@ -1,10 +1,11 @@
 """Several private RabbitMQ nodes that form a cluster, all on loopback."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from hub.dev.rabbitmq import PrivateRabbitMQ
+from schemas.hosts import with_hosts
 
 
 @contextmanager
@@ -27,3 +28,8 @@ def cluster(directory: Path, nodes: int = 3) -> Iterator[list[PrivateRabbitMQ]]:
             node.start()
             started.append(node)
         yield started
+
+
+def amqp_url_of(nodes: Sequence[PrivateRabbitMQ]) -> str:
+    """The URL that names all nodes."""
+    return with_hosts([node.amqp_url for node in nodes])

@@ -17,17 +17,17 @@ _DELIVER, _ACK, _NACK = 60, 80, 120
 
 
 class Proxy:
-    """Stands between a client and the broker, or the nodes of one: it leads to the first that can be reached.
+    """Stands between a client and the broker.
 
     Attributes:
         hole: What is swallowed at the moment, on every connection.
         swallowed: Frames swallowed so far.
     """
 
-    def __init__(self, amqp_url: str, *others: str) -> None:
-        self._parts = urlsplit(amqp_url)
-        nodes = (self._parts, *map(urlsplit, others))
-        self._targets = [(parts.hostname or "127.0.0.1", parts.port or 5672) for parts in nodes]
+    def __init__(self, amqp_url: str) -> None:
+        parts = urlsplit(amqp_url)
+        self._target = (parts.hostname or "127.0.0.1", parts.port or 5672)
+        self._parts = parts
         self._server: asyncio.Server | None = None
         self._pipes: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -60,11 +60,11 @@ class Proxy:
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        upstream = await self._reach()
-        if upstream is None:
+        try:
+            upstream_reader, upstream_writer = await asyncio.open_connection(*self._target)
+        except OSError:
             writer.transport.abort()
             return
-        upstream_reader, upstream_writer = upstream
         ends = (writer, upstream_writer)
         self._writers.update(ends)
         pipes = [
@@ -80,12 +80,6 @@ class Proxy:
         await asyncio.gather(*pipes, return_exceptions=True)
         self._pipes.difference_update(pipes)
         self._writers.difference_update(ends)
-
-    async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-        for target in self._targets:
-            with contextlib.suppress(OSError):
-                return await asyncio.open_connection(*target)
-        return None
 
     async def _pump_raw(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
