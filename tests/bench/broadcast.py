@@ -26,6 +26,7 @@ import psutil
 import uvloop
 
 from adapters.client import AgencyClient
+from adapters.trust import Trust
 from hub.store.audit import audit
 from hub.store.pool import Pool, open_pool
 from schemas.directory_file import AgencyEntry, DirectoryFile
@@ -69,7 +70,9 @@ async def _measure(on: Stage, options: argparse.Namespace) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(on.installation.settings["database_url"]))
         others = await stack.enter_async_context(bystanders(on.installation, on.folder, SENDER, OTHERS, options.per_s))
-        client = await connected(stack, on.installation.accounts[BROADCASTER], on.installation, on.folder)
+        client = await connected(
+            stack, on.installation.accounts[BROADCASTER], Trust(on.installation.directory_file), on.folder
+        )
         await others.phase(_WARM_S)
         pairs, delivered_s, more_cpu_s = [], [], []
         for number in range(options.pairs):

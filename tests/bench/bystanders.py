@@ -88,10 +88,9 @@ async def bystanders(
     installation: Installation, folder: Path, sender: AgencyCode, recipients: Sequence[AgencyCode], per_s: float
 ) -> AsyncIterator[Bystanders]:
     """Connect a sender and its recipients."""
+    trust = Trust(installation.directory_file)
     async with AsyncExitStack() as stack:
-        clients = [
-            await connected(stack, installation.accounts[code], installation, folder) for code in (sender, *recipients)
-        ]
+        clients = [await connected(stack, installation.accounts[code], trust, folder) for code in (sender, *recipients)]
         others = Bystanders(clients[0], sender, recipients, per_s)
         listening = [asyncio.create_task(others.listen(client)) for client in clients[1:]]
         listening.append(asyncio.create_task(_read_letters(clients[0])))
@@ -101,11 +100,10 @@ async def bystanders(
         await asyncio.gather(*listening, return_exceptions=True)
 
 
-async def connected(stack: AsyncExitStack, account: Account, installation: Installation, folder: Path) -> AgencyClient:
+async def connected(stack: AsyncExitStack, account: Account, trust: Trust, folder: Path) -> AgencyClient:
     """Connect an account until the stack ends."""
     guard = stack.enter_context(InboxGuard(folder / f"{account.code}.guard"))
     signer = load_signer(account.key_file, account.certificate_file)
-    trust = Trust(installation.directory_file)
     return await stack.enter_async_context(AgencyClient(account.amqp_url, account.code, signer, trust, guard))
 
 
