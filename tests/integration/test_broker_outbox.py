@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from itertools import repeat
 
 import pytest
 
@@ -199,7 +200,7 @@ async def test_a_cancelled_publish_is_cancelled_and_harms_no_later_one(vhost, ou
 
 async def test_without_a_broker_nothing_is_ready_and_everything_unsure(outbox, hub):
     await hub.close()
-    hub._url = "amqp://truc:secret@127.0.0.1:1/"
+    hub._urls = repeat("amqp://truc:secret@127.0.0.1:1/")
 
     with pytest.raises(Unavailable, match="broker: ") as caught:
         await outbox.ready()
