@@ -22,7 +22,7 @@ from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from schemas.amqp_contents import Confirm, Contents, Method
+from schemas.amqp_contents import Confirm, Frames, Method
 from schemas.amqp_frames import ack_frame, publish_frames, reject_frame
 
 Said = Literal["taken", "returned", "not-taken"]
@@ -57,24 +57,12 @@ class _Awaited:
     until: float
 
 
-class _Frames(asyncio.Queue[tuple[int, Any]]):
-    """What the connection has read for a channel and the library is to see: neither messages nor confirms."""
-
-    def __init__(self, contents: Contents) -> None:
-        super().__init__()
-        self._contents = contents
-
-    async def put(self, item: tuple[int, Any]) -> None:
-        if not self._contents.take(item[1]):
-            await super().put(item)
-
-
 class Channel(aiormq.channel.Channel):
     """A channel of one connection; see `open_channel`."""
 
     def __init__(self, *arguments: Any, confirm_timeout_s: float, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.frames = _Frames(Contents(self._arrived, self._confirmed))
+        self.frames = Frames(self.frames, self._arrived, self._confirmed)  # type: ignore[assignment]
         self._confirm_timeout_s = confirm_timeout_s
         self._timer: asyncio.TimerHandle | None = None
         self._ended = self.create_future()  # the library ends what it made; what is made here ends with it

@@ -325,10 +325,12 @@ class Publisher:
                     await self._hang_up()
                     self._connection = await self._line.connect("publish")
                 try:
-                    self._channel = await open_channel(
-                        self._connection, confirms=True, confirm_timeout_s=self._confirm_timeout_s
-                    )
+                    async with asyncio.timeout(self._confirm_timeout_s):
+                        self._channel = await open_channel(
+                            self._connection, confirms=True, confirm_timeout_s=self._confirm_timeout_s
+                        )
                 except _TROUBLE as error:
+                    await self._hang_up()  # a connection that opens no channel is of no use to the next attempt either
                     raise self._line.unreachable(error) from error
             return self._channel
 

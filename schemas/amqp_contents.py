@@ -5,6 +5,7 @@ once for a confirm. For an agency that was as much work as all that it does with
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from pamqp.body import ContentBody
 from pamqp.commands import Basic
@@ -15,26 +16,39 @@ Method = Basic.Deliver | Basic.Return
 Confirm = Basic.Ack | Basic.Nack
 
 
-class Contents:
-    """Messages and confirms of one channel, so that they go past its queue.
+class Frames:
+    """What the connection has read for a channel: messages and confirms go past its queue, all else waits in it.
+
+    Put it in the place of the `frames` of a channel that has just been made.
 
     Args:
+        queue: That of the library.
         arrived: Called with each message when its last frame was read.
         confirmed: Called with each confirm.
     """
 
     def __init__(
-        self, arrived: Callable[[Method, ContentHeader, bytes], None], confirmed: Callable[[Confirm], None]
+        self,
+        queue: Any,
+        arrived: Callable[[Method, ContentHeader, bytes], None],
+        confirmed: Callable[[Confirm], None],
     ) -> None:
         self._arrived = arrived
         self._confirmed = confirmed
+        self._queue = queue
+        self.get = queue.get
+        self.task_done = queue.task_done
         self._method: Method | None = None
         self._header: ContentHeader | None = None
         self._bodies: list[bytes] = []
         self._missing_bytes = 0
 
-    def take(self, frame: object) -> bool:
-        """Take a frame; false for one that belongs to neither."""
+    async def put(self, item: tuple[int, object]) -> None:
+        """Take a frame as the connection has read it, with its weight."""
+        if not self._take(item[1]):
+            await self._queue.put(item)
+
+    def _take(self, frame: object) -> bool:
         match frame:
             case Basic.Deliver() | Basic.Return():
                 self._method = frame

@@ -21,9 +21,10 @@ def urls_by_host(url: str) -> tuple[str, ...]:
 
 
 def with_hosts(urls: Sequence[str]) -> str:
-    """Give one URL that names the hosts of several, which are alike otherwise."""
-    hosts = [urlsplit(url).netloc.rpartition("@")[2] for url in urls]
-    return urls[0].replace(f"{hosts[0]}/", f"{','.join(hosts)}/", 1)
+    """Give one URL that names the hosts of several, which are alike otherwise; at least one."""
+    split = [parts.groups() for url in urls if (parts := _PARTS.fullmatch(url))]
+    before, _, after = split[0]
+    return f"{before}{','.join(host for _, host, _ in split)}{after}"
 
 
 def names_hosts(url: str, schemes: Collection[str], *, optional: bool = False) -> bool:

@@ -26,7 +26,7 @@ from pamqp.header import ContentHeader
 from hub.broker.errors import BROKER_ERRORS, is_cancelled
 from hub.core.delivery import Posting
 from hub.core.settlement import Handover
-from schemas.amqp_contents import Confirm, Contents, Method
+from schemas.amqp_contents import Confirm, Frames, Method
 from schemas.amqp_frames import publish_frames
 
 Outcome = Handover | Literal["channel-closed", "not-sent", "timed-out", "withheld"]
@@ -72,18 +72,6 @@ class _Write:
     size_bytes: int = 0
 
 
-class _Frames(asyncio.Queue[tuple[int, Any]]):
-    """What the connection has read for a channel and the library is to see: neither messages nor confirms."""
-
-    def __init__(self, contents: Contents) -> None:
-        super().__init__()
-        self._contents = contents
-
-    async def put(self, item: tuple[int, Any]) -> None:
-        if not self._contents.take(item[1]):
-            await super().put(item)
-
-
 class Channel(aiormq.channel.Channel):
     """A channel that is silent from the moment that the broker closes it.
 
@@ -93,7 +81,7 @@ class Channel(aiormq.channel.Channel):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.frames = _Frames(Contents(self._arrived, self._confirmed))
+        self.frames = Frames(self.frames, self._arrived, self._confirmed)  # type: ignore[assignment]
         self._in_flight: dict[int, tuple[_Flight, int, str]] = {}  # by number, ascending
         self._numbers: dict[str, int] = {}  # by message id
         self.confirmed_at = 0.0

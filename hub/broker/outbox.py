@@ -44,6 +44,7 @@ from schemas.identifiers import HUB, AgencyCode, DeliveryId, DocumentId
 _QUIET_S: Final = 1.0
 _CANARY_TIMEOUT_S: Final = 2.0
 _RENEWED_AFTER_S: Final = 1.0
+"""A queue that is full turns away whatever the channel, and is to cost no channel for each of its messages."""
 _MAX_LEFT: Final = 16
 """Channels that may be left on one connection; the broker allows it 64."""
 _CANARY: Final = Posting(
@@ -162,22 +163,14 @@ class Outbox:
         for index, posting in enumerate(postings):
             number = -1 if posting.apart else zlib.crc32(posting.routing_key.encode()) % len(self._lanes)
             by_lane[number].append(index)
+        used = [(lane, indices) for lane, indices in zip(lanes, by_lane, strict=True) if indices]
         said = await asyncio.gather(
-            *(
-                lane.publish([postings[index] for index in indices], self._user, deadline)
-                for lane, indices in zip(lanes, by_lane, strict=True)
-                if indices
-            )
+            *(lane.publish([postings[index] for index in indices], self._user, deadline) for lane, indices in used)
         )
-        for lane, outcomes in zip(
-            (lane for lane, indices in zip(lanes, by_lane, strict=True) if indices), said, strict=True
-        ):
+        told: dict[int, Outcome] = {}
+        for (lane, indices), outcomes in zip(used, said, strict=True):
             lane.heed(outcomes)
-        told = dict(
-            zip(
-                (index for indices in by_lane for index in indices), (one for lane in said for one in lane), strict=True
-            )
-        )
+            told |= zip(indices, outcomes, strict=True)
         return [told[index] for index in range(len(postings))]
 
     async def _again_if_innocent(self, posting: Posting, outcome: Outcome, deadline: float) -> Outcome:
@@ -240,7 +233,7 @@ class _Lane:
             return self._channel
 
     def heed(self, outcomes: Sequence[Outcome]) -> None:
-        """Go on with a fresh channel after a negative confirm, which may be the channel's fault; not all the time."""
+        """Go on with a fresh channel after a negative confirm, which may be the channel's fault, unless it is fresh itself."""
         is_old = asyncio.get_running_loop().time() - self._opened_at >= _RENEWED_AFTER_S
         if "not-taken" in outcomes and is_old and self._channel is not None:
             self._connection.retire(self._channel)

@@ -52,6 +52,11 @@ class PrivateRabbitMQ:
         plugins: Further plugins to enable.
         joins: A node that has started, whose cluster a new node joins; its port mapper and its secrets are shared.
         number: Tells the nodes of a cluster apart.
+
+    Attributes:
+        name: What Erlang knows the node by.
+        directory: The same, absolute.
+        epmd_port: Of the port mapper, which the nodes of a cluster share.
     """
 
     def __init__(

@@ -16,6 +16,7 @@ import pytest
 
 from hub.dev import postgresql as dev_postgresql
 from hub.dev import rabbitmq as dev_rabbitmq
+from hub.dev.cluster import cluster
 from hub.dev.postgresql import PrivatePostgreSQL
 from hub.dev.processes import DevError
 from hub.dev.rabbitmq import PrivateRabbitMQ
@@ -283,6 +284,25 @@ def test_refuses_a_start_that_fails_with_the_end_of_the_log(own_postgresql: Priv
     (own_postgresql._data / "PG_VERSION").write_text("1\n")
     with pytest.raises(DevError, match="incompatible"):
         own_postgresql.start()
+
+
+def test_a_cluster_of_which_one_node_does_not_start_leaves_nothing_running(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if dev_rabbitmq.find_binaries() is None:
+        unavailable("not installed")
+    started = PrivateRabbitMQ.start
+
+    def start(node: PrivateRabbitMQ) -> None:
+        if node.name.startswith("truc2"):
+            raise DevError("no second node")
+        started(node)
+
+    monkeypatch.setattr(PrivateRabbitMQ, "start", start)
+    with pytest.raises(DevError, match="no second node"), cluster(directory, 2):
+        pass
+    assert processes_in(directory) == []
+    assert names_in(directory) == []
 
 
 def test_given_servers_are_used_and_nothing_is_started(directory: Path) -> None:
