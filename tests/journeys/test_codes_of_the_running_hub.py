@@ -271,7 +271,7 @@ async def test_e809_the_lifetime_ends_before_the_recipient_answers(
     hub: HubProcess, agencies: Agencies, installation: Installation
 ) -> None:
     agencies.mute.add(PROVINCE)
-    sent = await agencies.clients[MINISTRY].submit(document(now_s(), lifetime_s=4))
+    sent = await agencies.clients[MINISTRY].submit(document(now_s(), lifetime_s=10))
     await eventually(lambda: codes_in_notices(agencies) == ["N605", "E809"], 30, lambda: agencies.notices)
     _, notice = agencies.notices[MINISTRY]
     assert (notice.kind, notice.recipient, notice.document) == ("expired", PROVINCE, sent.document_id)
