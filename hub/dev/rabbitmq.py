@@ -23,8 +23,6 @@ PACKAGE = "rabbitmq-server"
 _USER = "truc"
 _START_TIMEOUT_S = 90
 _CTL_TIMEOUT_S = 60
-_TICK_MS = 60_000
-"""How often each quorum queue says how it is. Every five seconds, as by default, 12,000 of them keep most of a core busy."""
 _FILES = 200_000
 """How many files it counts with, whatever this machine allows: it reserves three for each quorum queue and opens few."""
 _HELLO = b"AMQP\x00\x00\x09\x01"
@@ -52,6 +50,8 @@ class PrivateRabbitMQ:
         plugins: Further plugins to enable.
         joins: A node that has started, whose cluster a new node joins; its port mapper and its secrets are shared.
         number: Tells the nodes of a cluster apart.
+        tick_s: How often each quorum queue says how many messages it has, seconds. Every five seconds, as by default,
+            12,000 of them keep most of a core busy.
 
     Attributes:
         name: What Erlang knows the node by.
@@ -66,10 +66,12 @@ class PrivateRabbitMQ:
         plugins: Sequence[str] = (),
         joins: "PrivateRabbitMQ | None" = None,
         number: int = 1,
+        tick_s: int = 5,
     ) -> None:
         self.directory = directory.absolute()
         self._joins = joins
         self.name = f"truc{number}@localhost"
+        self._tick_s = tick_s
         self._plugins = ("rabbitmq_management", *plugins)
         self._amqp_port, self._management_port, self._distribution_port, self.epmd_port = free_ports(4)
         if joins is not None:
@@ -221,7 +223,7 @@ class PrivateRabbitMQ:
         lines = "".join(f"{key} = {value}\n" for key, value in configuration.items())
         (self.directory / "rabbitmq.conf").write_text(lines)
         (self.directory / "advanced.config").write_text(
-            f"[{{rabbit, [{{quorum_tick_interval, {_TICK_MS}}}, {{file_handles_high_watermark, {_FILES}}}]}}].\n"
+            f"[{{rabbit, [{{quorum_tick_interval, {self._tick_s * 1000}}}, {{file_handles_high_watermark, {_FILES}}}]}}].\n"
         )
         (self.directory / "rabbitmq-env.conf").write_text("")
         (self.directory / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].\n")

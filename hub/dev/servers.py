@@ -34,6 +34,8 @@ KEPT_PURPOSE = "run"
 _AMQP = "TRUC_AMQP_URL"
 _MANAGEMENT = "TRUC_AMQP_MANAGEMENT_URL"
 _DATABASE = "TRUC_DATABASE_URL"
+_TICK_S = 5
+_TICK_OF_MANY_QUEUES_S = 60
 _OF_ONE_RUN = re.compile(r"[a-z]+-\d+")
 
 
@@ -103,7 +105,8 @@ class Servers:
             directory = ending.enter_context(run_directory(self._purpose, base_dir=self._base_dir))
             servers: list[PrivateRabbitMQ | PrivatePostgreSQL] = []
             if wants_rabbitmq:
-                self._rabbitmq = PrivateRabbitMQ(directory / "rabbitmq")
+                tick_s = _TICK_OF_MANY_QUEUES_S if self._purpose == "bench" else _TICK_S
+                self._rabbitmq = PrivateRabbitMQ(directory / "rabbitmq", tick_s=tick_s)
                 servers.append(self._rabbitmq)
             if wants_postgresql:
                 self._postgresql = PrivatePostgreSQL(directory / "postgresql")
