@@ -136,7 +136,7 @@ class Settings(BaseSettings):
     returns_batch: int = Field(default=100, ge=1, le=5000, description="Most returned messages of one transaction.")
     linger_s: float = Field(default=0.004, ge=0, le=1, description="How long a batch waits to become fuller.")
     receipts_linger_s: float = Field(
-        default=0.02,
+        default=0.1,
         ge=0,
         le=1,
         description="The same for receipts and statuses, for which nobody waits: fewer, larger transactions.",

@@ -22,6 +22,7 @@ not held: nobody answers them, so they say nothing about a recipient, and wait i
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import Final, Literal, get_args
 
 from hub.core.delivery import Delivery, Transition
@@ -175,11 +176,14 @@ def is_probe(delivery: Delivery, breaker: Breaker | None) -> bool:
     return breaker is not None and breaker.phase == "probing" and breaker.probe == delivery.delivery_id
 
 
+def after_each(breaker: Breaker, signs: Iterable[Sign], policy: BreakerPolicy, now: datetime) -> list[Breaker]:
+    """Say how it stands with a recipient at first, and after each of the things that were noticed."""
+    return list(accumulate(signs, lambda before, sign: _after_one(before, sign, policy, now), initial=breaker))
+
+
 def after(breaker: Breaker, signs: Iterable[Sign], policy: BreakerPolicy, now: datetime) -> Breaker:
-    """Say how it stands with a recipient after what was noticed."""
-    for sign in signs:
-        breaker = _after_one(breaker, sign, policy, now)
-    return breaker
+    """Say how it stands with a recipient after all that was noticed."""
+    return after_each(breaker, signs, policy, now)[-1]
 
 
 def allowance(breaker: Breaker, policy: BreakerPolicy) -> int:

@@ -297,21 +297,24 @@ WHERE EXISTS (SELECT FROM deliveries WHERE deliveries.object_id = incoming.objec
 ON CONFLICT DO NOTHING
 """
 
-# What is owed to recipients from now on, in the order of their objects, so that no two transactions wait crosswise.
+# What is owed to recipients from now on, in the order of their objects, so that no two transactions wait crosswise. Each is
+# due a microsecond after the one that was noted before it, so that they go out in this order: what was sent one after the
+# other and came together must not overtake itself.
 _ADD_DELIVERIES: Final = """
 INSERT INTO deliveries (
     delivery_id, object_id, typ, sender, recipient, recipient_tier, urgency, expires_at, next_attempt_at, request,
     warn_at, stored_at, state, created_at, changed_at
 )
 SELECT
-    delivery_id, object_id, typ, sender, recipient, recipient_tier, urgency, expires_at, next_attempt_at, request,
+    delivery_id, object_id, typ, sender, recipient, recipient_tier, urgency, expires_at,
+    next_attempt_at - (cardinality($1) - number) * interval '1 microsecond', request,
     warn_at, coalesce(stored_at, $13), 'pending', $13, $13
 FROM unnest(
     $1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::smallint[], $8::timestamptz[],
     $9::timestamptz[], $10::text[], $11::timestamptz[], $12::timestamptz[]
-) AS incoming (
+) WITH ORDINALITY AS incoming (
     delivery_id, object_id, typ, sender, recipient, recipient_tier, urgency, expires_at, next_attempt_at, request,
-    warn_at, stored_at
+    warn_at, stored_at, number
 )
 ORDER BY object_id
 ON CONFLICT DO NOTHING

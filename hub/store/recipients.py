@@ -7,12 +7,13 @@ from recipients that are well is read without a lock and written at most once a 
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 from operator import attrgetter
 from typing import Final
 
 import asyncpg
 
-from hub.core.breaker import Breaker, Sign, after
+from hub.core.breaker import Breaker, Sign, after_each
 from hub.core.policy import BreakerPolicy
 from hub.store.pool import Connection
 from schemas.identifiers import AgencyCode
@@ -103,7 +104,10 @@ async def change_recipients(connection: Connection, breakers: Sequence[Breaker])
 async def note_signs(
     connection: Connection, signs: Mapping[AgencyCode, Sequence[Sign]], policy: BreakerPolicy, now: datetime
 ) -> list[tuple[Breaker, Breaker]]:
-    """Write what was noticed about recipients; returns how it stood and how it stands where that was news."""
+    """Write what was noticed about recipients; returns how it stood before and after each thing that may be news.
+
+    One that fails and is well again within a batch was down, and people are told both.
+    """
     telling = {code for code, seen in signs.items() if any(sign.noticed not in ("seen", "answered") for sign in seen)}
     routine = [code for code in signs if code not in telling]
     if routine:
@@ -112,6 +116,6 @@ async def note_signs(
     if not telling:
         return []
     before = await lock_recipients(connection, telling)
-    changes = [(breaker, after(breaker, signs[breaker.recipient], policy, now)) for breaker in before]
-    await change_recipients(connection, [breaker for _, breaker in changes])
-    return changes
+    changes = [after_each(breaker, signs[breaker.recipient], policy, now) for breaker in before]
+    await change_recipients(connection, [steps[-1] for steps in changes])
+    return [step for steps in changes for step in pairwise(steps)]

@@ -94,6 +94,22 @@ class RecipientsContract:
         assert (down.phase, down.failures, down.code, down.opened_at) == ("open", FAILURES, "E802", NOW)
         assert (await events(store))[-1] == "recipient.down"
 
+    async def test_recipient_that_was_down_and_is_back_within_a_batch_was_down(self, store: Store):
+        accepts = [to_one() for _ in range(FAILURES + 1)]
+        await take_over(store, *accepts)
+        assert await attempt(store, NOW, "routed") == FAILURES + 1
+        *failed, well = [accept.delivery_id(accept.addressees[0]) for accept in accepts]
+        receipts = [
+            *(a.receipt(item, outcome="failed", signed=False) for item in failed),
+            a.receipt(well, signed=False),
+        ]
+        await store.ledger.record_answers(receipts, a.settle, NOW)
+        assert [event for event in await events(store) if event.startswith("recipient.")] == [
+            "recipient.down",
+            "recipient.back",
+        ]
+        assert (await breaker(store)).phase == "draining"
+
     async def test_claim_says_how_it_stands_with_recipients_that_are_not_well(self, store: Store):
         await go_down(store)
         await take_over(store, to_one(), to_one(RECIPIENTS[1]))

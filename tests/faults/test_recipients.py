@@ -190,7 +190,7 @@ async def test_the_broker_restarts_while_documents_are_held_and_drained(
     own_rabbitmq: PrivateRabbitMQ, mortal_broker: Installation, mortal_agencies: Agencies, tmp_path: Path
 ) -> None:
     mortal_agencies.failing[PROVINCE] = 8
-    settings = {"confirm_timeout_s": 4, "drain_at_first": 2, "max_probe_delay_s": 2}
+    settings = {"confirm_timeout_s": 4, "drain_at_first": 2, "max_probe_delay_s": 2, "receipts_linger_s": 0}
     async with running(mortal_broker, tmp_path / "hub.log", **settings) as hub:
         traffic = Traffic(mortal_agencies, [])
 
