@@ -11,7 +11,7 @@ ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo bench bench-quick bench-core bench-latency bench-growth bench-backlog bench-loops bench-dead
-.PHONY: bench-broadcast bench-cluster bench-million bench-parts bench-folder test test-cluster test-replay run check format clean
+.PHONY: bench-broadcast bench-cluster bench-million bench-parts bench-folder bench-steady test test-cluster test-replay run check format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -34,6 +34,9 @@ bench-core: $(ENVIRONMENT) ## What each check of the core costs, with directorie
 
 bench-latency: setup ## How long each delivery takes to each point of its way, at 100 documents a second
 	@$(BIN)/python -m tests.bench.latency $(ARGS)
+
+bench-steady: setup ## Whether memory and delays stay flat in half an hour at 40 documents a second; ARGS="--minutes 30 --per-s 40"
+	@$(BIN)/python -m tests.bench.steady $(ARGS)
 
 bench-growth: setup ## What a country with 111,000 agencies costs the hub beside a small one; ARGS="--countries small all-connected" for 12,000 queues
 	@$(BIN)/python -m tests.bench.growth $(ARGS)

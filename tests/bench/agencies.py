@@ -1,11 +1,12 @@
 """The agencies' side of the benchmark, in a process of its own: the real client for every endpoint.
 
-`python -m tests.bench.agencies CONFIG` signs its documents, prints `ready`, waits for a line on stdin, sends them all,
-answers everything that arrives with signed receipts, several deliveries in one where they come together, and ends when
-every receipt for its own documents is back and everything expected has arrived. What it saw goes into a file.
+`python -m tests.bench.agencies CONFIG` prints `ready`, waits for a line on stdin, signs and sends its documents, answers
+everything that arrives with signed receipts, several deliveries in one where they come together, and ends when every
+receipt for its own documents is back and everything expected has arrived. What it saw goes into files.
 
 Documents with a planned time are sent at that time, whatever has become of those before them, and their delays count from
-it; others as fast as the window allows.
+it; others as fast as the window allows. Each is read from the file of documents, made and signed when it is its turn, and
+nothing is kept of it, so that this process does not grow with the length of the run.
 """
 
 import asyncio
@@ -13,8 +14,7 @@ import gc
 import json
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,9 +27,10 @@ from adapters.inbox_guard import InboxGuard
 from adapters.signer import load_signer
 from adapters.trust import Trust
 from schemas.envelope import ENVELOPE_TYP, DocumentFacts, Signer, new_envelope
-from schemas.identifiers import AgencyCode, DocumentId
+from schemas.identifiers import AgencyCode
 from schemas.receipt import Receipt
 from schemas.signing import KeySigner, identity, sign
+from tests.bench.moments import Moments, writing
 
 _LINGER_S = 0.02
 _TIMEOUT_S = 3600.0
@@ -37,45 +38,33 @@ _TIMEOUT_S = 3600.0
 
 @dataclass(slots=True)
 class Tally:
-    """What has come back, and how long it took."""
+    """How much has come back."""
 
+    moments: Moments
     to_receive: int
     to_be_answered: int
-    sent_at: dict[DocumentId, float] = field(default_factory=dict)
-    confirmed_at: dict[DocumentId, float] = field(default_factory=dict)
-    arrivals: list[tuple[float, float]] = field(default_factory=list)
-    receipt_s: list[float] = field(default_factory=list)
-    handed_over: dict[Any, float] = field(default_factory=dict)
-    twice: int = 0
+    received: int = 0
+    answered: int = 0
     rejected: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def finished(self) -> bool:
-        return len(self.handed_over) >= self.to_receive and len(self.receipt_s) >= self.to_be_answered
+        return self.received >= self.to_receive and self.answered >= self.to_be_answered
 
     def delivered(self, delivery: Delivery, now: float) -> None:
-        if delivery.delivery_id in self.handed_over:
-            self.twice += 1
-        self.handed_over[delivery.delivery_id] = now
-        # Sender and recipient may be in different processes of one machine, which share the monotonic clock.
-        self.arrivals.append((now, now - float(delivery.envelope.doc.subject.split()[0])))
-
-    def answered(self, receipt: Receipt, now: float, sent_of: Mapping[str, float]) -> None:
-        for answer in receipt.answers:
-            self.receipt_s.append(now - sent_of.get(answer.delivery, now))
+        self.received += 1
+        self.moments.arrived(delivery.delivery_id, now, float(delivery.envelope.doc.subject.split()[0]))
 
 
 @dataclass(slots=True)
 class Endpoint:
-    """One agency or platform with the documents that it sends."""
+    """One agency or platform."""
 
     client: AgencyClient
     code: AgencyCode
     signer: KeySigner
-    documents: Sequence[Mapping[str, Any]]
     tally: Tally
-    window: asyncio.Semaphore
 
     def draft(self, item: Mapping[str, Any], since: float) -> bytes:
         now_s = int(time.time())
@@ -96,26 +85,12 @@ class Endpoint:
         )
         return sign(envelope.to_json(), typ=ENVELOPE_TYP, signer=self.signer, now_s=now_s)
 
-    async def send(self, began: float) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            for item in self.documents:
-                if "at_s" in item:
-                    await asyncio.sleep(began + item["at_s"] - time.monotonic())
-                else:
-                    await self.window.acquire()
-                tasks.create_task(self._submit(item, began))
-
-    async def _submit(self, item: Mapping[str, Any], began: float) -> None:
-        try:
-            since = began + item["at_s"] if "at_s" in item else time.monotonic()
-            token = self.draft(item, since)
-            document_id = identity(token)
-            self.tally.sent_at[document_id] = since
-            await self.client.submit(token)
-            self.tally.confirmed_at[document_id] = time.monotonic()
-        finally:
-            if "at_s" not in item:
-                self.window.release()
+    async def submit(self, item: Mapping[str, Any], since: float) -> None:
+        token = self.draft(item, since)
+        document_id = identity(token)
+        self.tally.moments.sent(document_id, since)
+        await self.client.submit(token)
+        self.tally.moments.confirmed(document_id, time.monotonic())
 
     async def receive(self) -> None:
         together: list[Delivery] = []
@@ -136,7 +111,7 @@ class Endpoint:
                     if flushing is None or flushing.done():
                         flushing = asyncio.create_task(flush())
                 case Letter(content=Receipt() as receipt):
-                    self.tally.answered(receipt, now, {})
+                    self.tally.answered += len(receipt.answers)
                     await self.client.acknowledge(arrival)
                 case Letter():
                     await self.client.acknowledge(arrival)
@@ -145,32 +120,26 @@ class Endpoint:
             self.tally.changed.set()
 
 
-async def run(config: Mapping[str, Any]) -> dict[str, Any]:
-    tally = Tally(config["to_receive"], sum(len(item["to"]) for item in config["documents"]))
-    window = asyncio.Semaphore(config["window"])
+async def run(config: Mapping[str, Any], documents: Iterable[Mapping[str, Any]], moments: Moments) -> dict[str, Any]:
+    tally = Tally(moments, config["to_receive"], config["to_be_answered"])
     trust = Trust(Path(config["directory_file"]))
-    by_endpoint: dict[str, list[Any]] = defaultdict(list)
-    for item in config["documents"]:
-        by_endpoint[item["endpoint"]].append(item)
     async with AsyncExitStack() as stack:
-        endpoints = []
+        endpoints: dict[str, Endpoint] = {}
         for account in config["endpoints"]:
             guard = stack.enter_context(InboxGuard(Path(account["guard_file"])))
             signer = load_signer(Path(account["key_file"]), Path(account["certificate_file"]))
+            code = AgencyCode(account["code"])
             client = await stack.enter_async_context(
-                AgencyClient(account["amqp_url"], account["code"], signer, trust, guard, prefetch=500)
+                AgencyClient(account["amqp_url"], code, signer, trust, guard, prefetch=500)
             )
-            documents = by_endpoint[account["code"]]
-            endpoints.append(Endpoint(client, AgencyCode(account["code"]), signer, documents, tally, window))
-        receiving = [asyncio.create_task(endpoint.receive()) for endpoint in endpoints]
+            endpoints[code] = Endpoint(client, code, signer, tally)
+        receiving = [asyncio.create_task(endpoint.receive()) for endpoint in endpoints.values()]
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         gc.collect()
-        gc.freeze()  # the plan is large and lives to the end; each collection would go through it
+        gc.freeze()  # what is here now lives to the end; each collection would go through it
         began, cpu_began = time.monotonic(), time.process_time()
-        async with asyncio.TaskGroup() as tasks:
-            for endpoint in endpoints:
-                tasks.create_task(endpoint.send(began))
+        await _send(documents, endpoints, config["window"], began)
         sent = time.monotonic()
         with suppress(TimeoutError):
             async with asyncio.timeout(_TIMEOUT_S):
@@ -181,31 +150,44 @@ async def run(config: Mapping[str, Any]) -> dict[str, Any]:
             task.cancel()
         await asyncio.gather(*receiving, return_exceptions=True)
     return {
-        "sent": len(tally.sent_at),
-        "received": len(tally.handed_over),
-        "answered": len(tally.receipt_s),
-        "twice": tally.twice,
+        "began": began,
+        "to_wall": time.time() - time.monotonic(),
         "rejected": tally.rejected,
         "finished": tally.finished,
         "cpu_s": time.process_time() - cpu_began,
         "send_s": sent - began,
         "total_s": time.monotonic() - began,
-        "delivery_s": sorted(delay for _, delay in tally.arrivals),
-        "arrivals": [(round(now - began, 3), round(delay, 4)) for now, delay in tally.arrivals],
-        **(_by_id(tally) if config.get("by_id") else {}),
     }
 
 
-def _by_id(tally: Tally) -> dict[str, Any]:
-    """When each document and delivery passed, by the clock on the wall, which the hub's ledger goes by as well."""
-    to_wall = time.time() - time.monotonic()
-    moments = {"sent_at": tally.sent_at, "confirmed_at": tally.confirmed_at, "arrived_at": tally.handed_over}
-    return {name: {str(key): at + to_wall for key, at in of.items()} for name, of in moments.items()}
+async def _send(
+    documents: Iterable[Mapping[str, Any]], endpoints: Mapping[str, Endpoint], window: int, began: float
+) -> None:
+    """Send each document at its planned time, or else as soon as fewer than `window` are under way to the broker."""
+    room = asyncio.Semaphore(window)
+
+    def gone(_: asyncio.Task[None]) -> None:
+        room.release()
+
+    async with asyncio.TaskGroup() as tasks:
+        for item in documents:
+            planned = "at_s" in item
+            if planned:
+                since = began + item["at_s"]
+                await asyncio.sleep(since - time.monotonic())
+            else:
+                await room.acquire()
+                since = time.monotonic()
+            task = tasks.create_task(endpoints[item["endpoint"]].submit(item, since))
+            if not planned:
+                task.add_done_callback(gone)
 
 
 def main() -> None:
     config = json.loads(Path(sys.argv[1]).read_bytes())
-    Path(config["result_file"]).write_text(json.dumps(uvloop.run(run(config))))
+    with Path(config["documents_file"]).open() as lines, writing(Path(config["moments_file"])) as moments:
+        result = uvloop.run(run(config, map(json.loads, lines), moments))
+    Path(config["result_file"]).write_text(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from hub.dev.servers import Servers, run_directory
 from hub.installation import Installation, install
 from hub.store.audit import audit
 from hub.store.pool import open_pool
+from tests.bench import moments
 from tests.bench.workload import Nation2019, Planned, nation, plan
 
 ROOT = Path(__file__).parents[2]
@@ -105,15 +106,15 @@ def measure(
             for side in sides:
                 side.wait()
             seconds = time.monotonic() - began
-        results = [json.loads(file.read_bytes()) for file in sorted(folder.glob("result-*.json"))]
+        saw = results(folder)
         cpu = {name: round(used - before.get(name, 0.0), 2) for name, used in cpu_by_process().items()}
-        cpu["agencies"] = round(sum(result["cpu_s"] for result in results), 2)
+        cpu["agencies"] = round(sum(result["cpu_s"] for result in saw), 2)
         for profiler in profilers:
             profiler.wait()
         report = asyncio.run(_audited(installation))
         if watch:
-            watch.ended(installation, results)
-    return _summary(documents, results, seconds, cpu, report)
+            watch.ended(installation, saw)
+    return _summary(documents, saw, seconds, cpu, report)
 
 
 def planned_moments(per_s: float, count: int) -> list[float]:
@@ -162,26 +163,28 @@ def agency_processes(
     sides = []
     for number, codes in enumerate(shares):
         mine = set(codes)
+        sent = [(index, item) for index, item in enumerate(documents) if endpoint_of[item.sender] in mine]
         config = {
             "directory_file": str(installation.directory_file.absolute()),
+            "documents_file": str((folder / f"documents-{number}.jsonl").absolute()),
+            "moments_file": str((folder / f"moments-{number}.txt").absolute()),
             "result_file": str((folder / f"result-{number}.json").absolute()),
             "window": window // processes,
-            "by_id": bool(at_s),
             "endpoints": [_account(installation, code, guards or folder) for code in codes],
             "to_receive": sum(endpoint_of[to] in mine for item in documents for to in item.recipients),
-            "documents": [
-                {
+            "to_be_answered": sum(len(item.recipients) for _, item in sent),
+        }
+        with Path(config["documents_file"]).open("w") as lines:
+            for index, item in sent:
+                planned = {"at_s": at_s[index]} if at_s else {}
+                document = {
                     "endpoint": endpoint_of[item.sender],
                     "from": item.sender,
                     "to": item.recipients,
                     "number": index + 1,
                     "remark": item.remark_characters,
-                    **({"at_s": at_s[index]} if at_s else {}),
                 }
-                for index, item in enumerate(documents)
-                if endpoint_of[item.sender] in mine
-            ],
-        }
+                lines.write(json.dumps(document | planned) + "\n")
         file = folder / f"agencies-{number}.json"
         file.write_text(json.dumps(config))
         side = subprocess.Popen(
@@ -196,6 +199,16 @@ def agency_processes(
         assert side.stdout is not None
         assert side.stdout.readline() == b"ready\n"
     yield from sides
+
+
+def results(folder: Path) -> list[dict[str, Any]]:
+    """Read what each process of the agencies' side saw: its own result and its moments, as `moments.read` gives them."""
+    found = []
+    for file in sorted(folder.glob("result-*.json")):
+        result = json.loads(file.read_bytes())
+        seen = moments.read(folder / f"moments-{file.stem[7:]}.txt", result["began"], result["to_wall"])
+        found.append(result | seen)
+    return found
 
 
 def _account(installation: Installation, code: str, guards: Path) -> dict[str, str]:
@@ -250,13 +263,13 @@ async def _audited(installation: Installation) -> Any:
 
 def _summary(
     documents: Sequence[Planned],
-    results: Sequence[Mapping[str, Any]],
+    saw: Sequence[Mapping[str, Any]],
     seconds: float,
     cpu: Mapping[str, float],
     report: Any,
 ) -> dict[str, Any]:
     deliveries = sum(len(item.recipients) for item in documents)
-    delays = sorted(delay for result in results for delay in result["delivery_s"])
+    delays = sorted(delay for result in saw for _, delay in result["arrivals"])
     return {
         "documents": len(documents),
         "deliveries": deliveries,
@@ -268,9 +281,9 @@ def _summary(
         },
         "cpu_us_per_document": {name: round(1e6 * used / len(documents)) for name, used in sorted(cpu.items())},
         "cpu_s": round(sum(cpu.values()), 1),
-        "finished": all(result["finished"] for result in results),
-        "twice": sum(result["twice"] for result in results),
-        "rejected": sum(result["rejected"] for result in results),
+        "finished": all(result["finished"] for result in saw),
+        "twice": sum(result["twice"] for result in saw),
+        "rejected": sum(result["rejected"] for result in saw),
         "audit": report.holds,
     }
 

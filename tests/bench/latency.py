@@ -30,12 +30,11 @@ import asyncpg
 
 from hub.store.audit import audit
 from hub.store.pool import open_pool
-from tests.bench.full_path import HUB, agency_processes, cpu_by_process, hub_process, planned_moments
+from tests.bench.full_path import HUB, agency_processes, cpu_by_process, hub_process, planned_moments, results
 from tests.bench.stage import Stage, percentiles, stage
-from tests.bench.workload import nation, plan
+from tests.bench.workload import DOCUMENTS, nation, plan
 
 _WARM_S = 3.0
-_DOCUMENTS_OF_2019 = 163_107
 
 
 def main() -> int:
@@ -55,7 +54,7 @@ def main() -> int:
 def measure(per_s: float, seconds: float, hub: Sequence[str] = HUB, guards: Path | None = None) -> dict[str, Any]:
     """Send at a rate for a while and say how long each delivery took to each point of its way."""
     people = nation()
-    documents = plan(people, share=per_s * (seconds + _WARM_S) / _DOCUMENTS_OF_2019)
+    documents = plan(people, share=per_s * (seconds + _WARM_S) / DOCUMENTS)
     at_s = planned_moments(per_s, len(documents))
     with stage(people.file) as on, ExitStack() as ending:
         for loops in hub:
@@ -67,7 +66,7 @@ def measure(per_s: float, seconds: float, hub: Sequence[str] = HUB, guards: Path
         side.stdin.flush()
         side.wait()
         cpu = {name: used - before.get(name, 0.0) for name, used in cpu_by_process().items()}
-        saw = json.loads((on.folder / "result-0.json").read_bytes())
+        [saw] = results(on.folder)
         moments = asyncio.run(_moments(on))
         holds = asyncio.run(_audited(on))
     cpu["agencies"] = saw["cpu_s"]

@@ -31,7 +31,7 @@ from schemas.identifiers import AgencyCode, delivery_id_of
 from schemas.receipt import RECEIPT_TYP, Answer, Receipt
 from schemas.signing import KeySigner, identity, sign
 from tests.bench.full_path import NOWHERE, cpu_by_process, hub_process
-from tests.bench.workload import nation, plan
+from tests.bench.workload import DOCUMENTS, nation, plan
 
 _AT_ONCE = 256
 
@@ -66,7 +66,7 @@ def measure(documents: int, profile: str | None = None, routers: int = 1) -> dic
             )
         )
         bench = Bench(installation, folder, profile, routers=routers)
-        bench.prepare(plan(people, share=documents / 163_107))
+        bench.prepare(plan(people, share=documents / DOCUMENTS))
         return bench.run()
 
 

@@ -52,6 +52,8 @@ class Watching:
     Attributes:
         every_s: Between two samples.
         profile_s: How long the stacks of the hub's processes are sampled; 0 for not at all.
+        slice_s: Of which length the slices of time are that delays and the ledger are told by; a sixtieth of the run, at
+            least a second, when `None`.
         samples: What was seen, oldest first.
         steps: Share of each step in the time that each process of the hub holds Python's lock, which is nearly its CPU.
         ledger: What the ledger says: documents and deliveries in each slice of time, and the table of `truc stats`.
@@ -60,6 +62,7 @@ class Watching:
 
     every_s: float = 1.0
     profile_s: float = 8.0
+    slice_s: float | None = None
     samples: list[dict[str, Any]] = field(default_factory=list)
     steps: dict[str, dict[str, float]] = field(default_factory=dict)
     ledger: dict[str, Any] = field(default_factory=dict)
@@ -99,7 +102,7 @@ class Watching:
     def ended(self, installation: Installation, results: Sequence[Mapping[str, Any]]) -> None:
         """Ask the ledger, and slice what the agencies' side saw."""
         seconds = self.samples[-1]["at_s"]
-        slice_s = max(1.0, seconds / _BUCKETS)
+        slice_s = self.slice_s or max(1.0, seconds / _BUCKETS)
         sliced: dict[int, list[float]] = defaultdict(list)
         for result in results:
             for at, delay in result["arrivals"]:

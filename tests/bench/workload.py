@@ -26,6 +26,7 @@ DEPARTMENTS: Final = 1_200
 COMMUNES: Final = 50
 UNITS_WITH_COMMUNES: Final = 10
 SINCE: Final = "2019-03-12"
+DOCUMENTS: Final = sum(SENT.values())
 
 _MOST_RECIPIENTS: Final = 40
 _HOURS: Final = (0, 0, 0, 0, 0, 0, 0, 2, 9, 13, 14, 10, 2, 5, 11, 13, 13, 7, 1, 0, 0, 0, 0, 0)
