@@ -11,12 +11,17 @@
 A batch with many broadcasts is decided and recorded a part at a time, so that no transaction owes more than about
 `MAX_DELIVERIES`, and so that a document which recalls, updates or replaces another one of the batch comes after it. It is
 still acknowledged as a whole, at the end.
+
+To record a broadcast to thousands takes a second, and nobody else's documents shall wait for it: it is set aside while
+the others of its batch are recorded, and a second loop of the same process (`turn_aside`) goes through the same effects
+for it while the first one takes the next batch. What recalls, updates or replaces a broadcast that is set aside follows
+it there. Until then its batch is not acknowledged, so that a process that dies forgets nothing.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -83,8 +88,38 @@ class Directories(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """A document that is set aside. Its long list of recipients is not kept, it is decided about again."""
+
+    document_id: DocumentId
+    submission: Submission
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """What was taken and waits for the second loop.
+
+    Attributes:
+        least: Recipients from which on a document is set aside; to record a thousand takes a tenth of a second.
+        waiting: Batches of which the rest is recorded, with the documents that are left of each.
+        documents: Those that are set aside and not recorded so far.
+    """
+
+    least: int = 1_000
+    waiting: deque[tuple[Batch, Sequence[Left]]] = field(default_factory=deque)
+    documents: set[DocumentId] = field(default_factory=set)
+
+    def takes(self, accept: Accept) -> bool:
+        """Say whether a document is to be set aside, and remember those that are."""
+        if len(accept.addressees) < self.least and self.documents.isdisjoint(accept.envelope.ref):
+            return False
+        self.documents.add(accept.document_id)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
 class Intake:
-    """The loop, one turn at a time."""
+    """The loop, one turn at a time. With `aside`, somebody must turn `turn_aside` beside it."""
 
     inbox: Inbox
     ledger: Ledger
@@ -92,6 +127,7 @@ class Intake:
     signer: Signer
     policy: Policy
     clock: Callable[[], datetime]
+    aside: Aside | None = None
 
     async def turn(self) -> int:
         """Take one batch in; returns how many submissions were settled.
@@ -103,37 +139,71 @@ class Intake:
         batch = await self.inbox.take()
         if not batch.submissions:
             return 0
+        left = await self._record_or_release(batch.submissions, self.aside)
+        if self.aside is not None and left:
+            self.aside.waiting.append((batch, left))
+        else:
+            await self.inbox.acknowledge(batch)
+        return len(batch.submissions) - len(left)
+
+    async def turn_aside(self) -> int:
+        """Take in what is set aside of one batch; returns how many submissions were settled, at once when there are none.
+
+        Raises:
+            Trouble: When something does not answer. Nothing that was taken is settled; all of it comes again.
+        """
+        if self.aside is None or not self.aside.waiting:
+            return 0
+        self.directories.current()
+        batch, left = self.aside.waiting.popleft()
+        await self._record_or_release([item.submission for item in left])
+        self.aside.documents.difference_update(item.document_id for item in left)
+        await self.inbox.acknowledge(batch)
+        return len(left)
+
+    async def _record_or_release(self, submissions: Sequence[Submission], aside: Aside | None = None) -> list[Left]:
         try:
-            await self._record(batch.submissions)
+            return await self._record(submissions, aside)
         except Exception:
+            if self.aside is not None:
+                self.aside.waiting.clear()  # it comes again with all the rest
             await self.inbox.release()
             raise
-        await self.inbox.acknowledge(batch)
-        return len(batch.submissions)
 
-    async def _record(self, submissions: Sequence[Submission]) -> None:
+    async def _record(self, submissions: Sequence[Submission], aside: Aside | None = None) -> list[Left]:
+        """Record all but what is to be set aside; returns that."""
         now = self.clock()
         directory = self.directories.current()
         waiting = deque(submissions)
+        left: list[Left] = []
         while waiting:
-            decisions = await asyncio.to_thread(self._decide_some, waiting, directory, now)
-            report.verdicts(await self._write(decisions, now))
+            decisions, apart = await asyncio.to_thread(self._decide_some, waiting, aside, directory, now)
+            left += apart
+            if decisions:
+                report.verdicts(await self._write(decisions, now))
+        return left
 
-    def _decide_some(self, waiting: deque[Submission], directory: Directory, now: datetime) -> list[Decision]:
-        """Take submissions off and decide about them, until a transaction is full."""
+    def _decide_some(
+        self, waiting: deque[Submission], aside: Aside | None, directory: Directory, now: datetime
+    ) -> tuple[list[Decision], list[Left]]:
+        """Take submissions off and decide about them, until a transaction is full; some are to be set aside."""
         decisions: list[Decision] = []
+        left: list[Left] = []
         deliveries = 0
         accepted: set[DocumentId] = set()
         while waiting and deliveries < MAX_DELIVERIES:
             [verdict] = decide_all([waiting[0]], directory, self.policy, now)
             if isinstance(verdict, Accept):
+                if aside is not None and aside.takes(verdict):
+                    left.append(Left(verdict.document_id, waiting.popleft()))
+                    continue
                 if not accepted.isdisjoint(verdict.envelope.ref):
                     break  # it comes into the next transaction, which finds what it refers to
                 accepted.add(verdict.document_id)
                 deliveries += len(verdict.addressees)
             waiting.popleft()
             decisions.append(self._decision(verdict, now))
-        return decisions
+        return decisions, left
 
     async def _write(self, decisions: Sequence[Decision], now: datetime) -> list[Verdict]:
         try:

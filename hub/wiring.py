@@ -23,7 +23,7 @@ from hub.broker.inbox import DeadInbox, QueueInbox
 from hub.broker.outbox import Outbox
 from hub.core.trouble import Trouble, Unavailable
 from hub.dispatch import Dispatch
-from hub.intake import Intake
+from hub.intake import Aside, Intake
 from hub.parts import Parts
 from hub.receipts import Receipts
 from hub.reconcile import Reconcile
@@ -58,6 +58,9 @@ _MAX_PAUSE_S: Final = 5.0
 _MAX_TROUBLE_PAUSE_S: Final = 120.0
 """What is taken and given back is counted by the broker, which puts a message aside after twenty times. The waits
 between them add up to more than twenty minutes, so that a person can act first."""
+
+_ASIDE_PAUSE_S: Final = 0.05
+"""Between two looks for broadcasts that were set aside, which is little beside what they take."""
 
 _LITTLE: Final = 30
 """What costs about as much as the turn itself, its statements and its commit."""
@@ -174,7 +177,7 @@ def _why(error: Exception, otherwise: str) -> str:
 class _Turning:
     """A loop and its waits, see `keep_turning`."""
 
-    name: Loop
+    name: Loop | Literal["broadcasts"]
     turn: Callable[[], Awaitable[int]]
     pause_s: float = 0.0
     linger_s: float = 0.0
@@ -289,8 +292,9 @@ def _turns(
 
     if "intake" in loops:
         arriving = inbox(INTAKE, settings.intake_batch, settings.linger_s)
-        taking = Intake(arriving, ledger, keeper, load_signer(settings), policy, clock)
+        taking = Intake(arriving, ledger, keeper, load_signer(settings), policy, clock, Aside())
         turns.append(_Turning("intake", taking.turn))
+        turns.append(_Turning("broadcasts", taking.turn_aside, pause_s=_ASIDE_PAUSE_S))
     if "dispatch" in loops:
         deliveries = PostgresDeliveries(
             pool,

@@ -1,7 +1,8 @@
 """Writes what was decided: documents taken over, receipts, statuses, returns, deadlines.
 
-Every method is one transaction with a fixed number of statements, whatever the size of its batch. An insert that finds
-its key taken returns no row, and nothing that follows from it is written: that is all that makes repetitions harmless.
+Every method is one transaction with a fixed number of statements, whatever the size of its batch, and one more for each
+thousand new deliveries. An insert that finds its key taken returns no row, and nothing that follows from it is written:
+that is all that makes repetitions harmless.
 
 Locks are taken in one order everywhere: parts, documents, refusals, parked submissions, receipts and statuses by their
 keys, then deliveries by their ids, then recipients by their codes.
@@ -26,7 +27,16 @@ from hub.core.reference import check_references
 from hub.core.settlement import ReceiptSettlement, Settling, StatusSettlement, settle_released
 from hub.core.submission import Submission
 from hub.core.verdict import Accept, Answered, AnswerVerdict, Objection, Park, Refuse, Stated, conflict
-from hub.store.entries import DELIVERY_COLUMNS, Entries, columns, delivery_of, lock_deliveries, to_bytes, to_datetime
+from hub.store.entries import (
+    DELIVERY_COLUMNS,
+    SLICE,
+    Entries,
+    columns,
+    delivery_of,
+    lock_deliveries,
+    to_bytes,
+    to_datetime,
+)
 from hub.store.months import make_months
 from hub.store.parts import lock_parts, name_parts
 from hub.store.pool import Connection, Pool
@@ -281,7 +291,10 @@ async def _accept(connection: Connection, accepts: Sequence[Accept], pace: Pace,
             continue
         new.remove(accept.document_id)
         entries.seen(accept.envelope.from_)
-        entries.deliver(accept, pace)
+        if len(accept.addressees) > SLICE:
+            await asyncio.to_thread(entries.deliver, accept, pace)  # so that others go on meanwhile
+        else:
+            entries.deliver(accept, pace)
         entries.event(
             "document.accepted",
             "intake",

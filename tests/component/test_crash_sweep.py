@@ -275,6 +275,22 @@ async def recalled_at_once(world: World) -> None:
     assert [refuse.problems[0].code for refuse, _ in world.ledger.refusals.values()] == ["E410"]
 
 
+async def broadcast_set_aside(world: World) -> None:
+    """A document to everybody is set aside with the one that recalls it; another one of their batch is not."""
+    world.broadcast = len(RECIPIENTS)
+    broadcast = world.submit(world.token(world.envelope()), message_id="1")
+    recall = world.envelope(to=RECIPIENTS[:1], action="revoke", ref=[broadcast])
+    recalling = world.submit(world.token(recall), message_id="2")
+    other = world.submit(world.token(world.envelope(to=RECIPIENTS[:1])), message_id="3")
+    await world.run_to_the_end()
+    for document_id in (broadcast, recalling, other):
+        assert set(world.states_of(document_id).values()) == {"received"}
+    assert not world.ledger.refusals
+    if world.deaths == 0:
+        accepted = [event.document_id for event in world.ledger.events if event.event == "document.accepted"]
+        assert accepted == [other, broadcast, recalling]
+
+
 async def asked_back(world: World) -> None:
     """The sender asks one recipient for a document, which declines and goes on where it stood."""
     asked = RECIPIENTS[0]
@@ -330,6 +346,7 @@ SCENARIOS = [
     database_away,
     recalled,
     recalled_at_once,
+    broadcast_set_aside,
     asked_back,
     three_recipients,
     mixed_batch,

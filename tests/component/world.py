@@ -22,7 +22,7 @@ from hub.core.settlement import Handover
 from hub.core.submission import Submission
 from hub.core.trouble import Trouble
 from hub.dispatch import Dispatch
-from hub.intake import Intake
+from hub.intake import Aside, Intake
 from hub.parts import Parts
 from hub.receipts import Receipts
 from hub.reconcile import Reconcile
@@ -80,6 +80,7 @@ class World:
         after_receiving: Something more that agencies do after each round.
         suspended_until: Recipients that the directory suspends, from the first acceptance of a document on.
         second_death_after: How many points after the first death the process dies again.
+        broadcast: Recipients from which on a document is set aside at intake.
         intake, dispatch, receipts: The loops; a test of the sweep itself puts wrong ones here.
     """
 
@@ -90,6 +91,7 @@ class World:
     after_receiving: Callable[[], None] = lambda: None
     suspended_until: dict[AgencyCode, datetime] = field(default_factory=dict)
     second_death_after: int | None = None
+    broadcast: int = 1_000
     intake: type[Intake] = Intake
     dispatch: type[Dispatch] = Dispatch
     receipts: type[Receipts] = Receipts
@@ -304,12 +306,14 @@ class World:
         outbox = Effectful(MemoryOutbox(self.broker, self.effects.point, self.fate), "outbox", self.effects)
         ledger = Effectful(self.ledger, "ledger", self.effects)
         signer = self.keys["hub"]
+        intake = self.intake(inbox, ledger, self, signer, self.policy, clock, Aside(self.broadcast))
         return [
-            self.intake(inbox, ledger, self, signer, self.policy, clock).turn,
+            intake.turn,
             self.dispatch(ledger, outbox, self, self.policy, clock).turn,
             self.receipts(answers, ledger, self, signer, self.policy, clock).turn,
             Returns(dead, ledger, self.policy, clock).turn,
             Reconcile(ledger, self, signer, self.policy, clock).turn,
+            intake.turn_aside,
             Replay(Effectful(self.replays, "replays", self.effects), self, self.policy, clock).turn,
             *(self._ways_of_replays(ledger, outbox) if self.replays.replays else ()),
         ]

@@ -1,7 +1,10 @@
 """One document to twelve thousand recipients, on the real ledger: others are not delayed, and the memory is bounded."""
 
+import asyncio
 import time
 import tracemalloc
+from collections import deque
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -11,7 +14,7 @@ from hub.core.policy import Pace, Policy
 from hub.core.settlement import settle_attempt
 from hub.core.submission import Submission
 from hub.core.verdict import Accept, Refuse
-from hub.intake import Intake
+from hub.intake import Aside, Intake
 from hub.store.audit import audit
 from hub.store.deliveries import PostgresDeliveries
 from hub.store.ledger import PostgresLedger
@@ -73,18 +76,18 @@ def submission(*to: str) -> Submission:
     return Submission(token, SENDER, f"document.{SENDER}")
 
 
-class OneBatch:
-    """An inbox that holds some submissions once."""
+class Batches:
+    """An inbox that hands some batches out, each once."""
 
-    def __init__(self, *submissions: Submission) -> None:
-        self.waiting = [Message(item) for item in submissions]
+    def __init__(self, *batches: Sequence[Submission]) -> None:
+        self.waiting = deque(batches)
+        self.acknowledged: list[bytes] = []
 
     async def take(self) -> Batch:
-        taken, self.waiting = self.waiting, []
-        return Batch(taken)
+        return Batch([Message(item) for item in self.waiting.popleft()])
 
     async def acknowledge(self, batch: Batch) -> None:
-        assert not self.waiting
+        self.acknowledged += [item.body for item in batch.submissions]
 
     async def release(self) -> None:
         raise AssertionError("nothing is given back")
@@ -99,9 +102,7 @@ class Current:
 
 
 async def take_in(pool, country: Directory, *submissions: Submission, at=NOW) -> None:
-    intake = Intake(
-        OneBatch(*submissions), PostgresLedger(pool), Current(country), KEY.signer, POLICY, clock=lambda: at
-    )
+    intake = Intake(Batches(submissions), PostgresLedger(pool), Current(country), KEY.signer, POLICY, clock=lambda: at)
     assert await intake.turn() == len(submissions)
 
 
@@ -150,6 +151,27 @@ async def test_document_that_comes_after_a_broadcast_is_handed_over_before_most_
 
     pace = Pace()
     assert len(handed_over) <= pace.at_once + pace.per_s + BATCH
+
+
+async def test_documents_beside_and_behind_a_broadcast_are_taken_in_before_it_and_while_it_is(pool, country):
+    broadcast, beside, behind = submission("tier:commune"), submission("H26"), submission("H26")
+    inbox = Batches([broadcast, beside], [behind])
+    ledger = PostgresLedger(pool)
+    intake = Intake(inbox, ledger, Current(country), KEY.signer, POLICY, clock=lambda: NOW, aside=Aside())
+
+    assert await intake.turn() == 1
+    assert not inbox.acknowledged
+    taking_the_broadcast = asyncio.create_task(intake.turn_aside())
+    await asyncio.sleep(0)
+    assert await intake.turn() == 1
+    assert not taking_the_broadcast.done()
+    assert inbox.acknowledged == [behind.body]
+    assert await taking_the_broadcast == 1
+    assert inbox.acknowledged == [behind.body, broadcast.body, beside.body]
+    assert await intake.turn_aside() == 0
+    async with pool.reading() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM deliveries") == RECIPIENTS + 2
+    assert (await audit(pool)).holds
 
 
 async def test_broadcast_is_handed_over_to_everybody_at_its_pace(pool, country):
