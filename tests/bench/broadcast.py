@@ -90,6 +90,7 @@ async def _measure(on: Stage, options: argparse.Namespace) -> dict[str, Any]:
         "delivered_s": [round(seconds, 1) for seconds in delivered_s],
         "quiet_ms": figures(list(chain.from_iterable(quiet for quiet, _ in pairs))),
         "broadcast_ms": figures(list(chain.from_iterable(busy for _, busy in pairs))),
+        "p99_ms_of_pairs": [[figures(phase)["p99"] for phase in pair] for pair in pairs],
         "p99_ratio": ratio(pairs, 99),
         "p50_ratio": ratio(pairs, 50),
         "cpu_us_per_delivery": {
