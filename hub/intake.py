@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import chain
 from typing import Final, Protocol
 
 from hub.core.decide import decide_all
@@ -95,26 +96,30 @@ class Left:
     submission: Submission
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Aside:
     """What was taken and waits for the second loop.
 
     Attributes:
         least: Recipients from which on a document is set aside; to record a thousand takes a tenth of a second.
         waiting: Batches of which the rest is recorded, with the documents that are left of each.
-        documents: Those that are set aside and not recorded so far.
+        in_work: The documents that the second loop records just now.
     """
 
     least: int = 1_000
     waiting: deque[tuple[Batch, Sequence[Left]]] = field(default_factory=deque)
-    documents: set[DocumentId] = field(default_factory=set)
+    in_work: Sequence[Left] = ()
 
-    def takes(self, accept: Accept) -> bool:
-        """Say whether a document is to be set aside, and remember those that are."""
-        if len(accept.addressees) < self.least and self.documents.isdisjoint(accept.envelope.ref):
-            return False
-        self.documents.add(accept.document_id)
-        return True
+    def rule(self, left: Sequence[Left]) -> Callable[[Accept], bool]:
+        """Give the rule by which a document is set aside, or follows one that is: also one that is `left` of its batch."""
+        before = {item.document_id for item in chain(self.in_work, *(rest for _, rest in self.waiting))}
+
+        def sets_aside(accept: Accept) -> bool:
+            refs = accept.envelope.ref
+            follows = not before.isdisjoint(refs) or any(item.document_id in refs for item in left)
+            return follows or len(accept.addressees) >= self.least
+
+        return sets_aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +161,11 @@ class Intake:
             return 0
         self.directories.current()
         batch, left = self.aside.waiting.popleft()
-        await self._record_or_release([item.submission for item in left])
-        self.aside.documents.difference_update(item.document_id for item in left)
+        self.aside.in_work = left
+        try:
+            await self._record_or_release([item.submission for item in left])
+        finally:
+            self.aside.in_work = ()
         await self.inbox.acknowledge(batch)
         return len(left)
 
@@ -177,24 +185,28 @@ class Intake:
         waiting = deque(submissions)
         left: list[Left] = []
         while waiting:
-            decisions, apart = await asyncio.to_thread(self._decide_some, waiting, aside, directory, now)
-            left += apart
+            sets_aside = aside.rule(left) if aside is not None else _never
+            decisions = await asyncio.to_thread(self._decide_some, waiting, left, sets_aside, directory, now)
             if decisions:
                 report.verdicts(await self._write(decisions, now))
         return left
 
     def _decide_some(
-        self, waiting: deque[Submission], aside: Aside | None, directory: Directory, now: datetime
-    ) -> tuple[list[Decision], list[Left]]:
-        """Take submissions off and decide about them, until a transaction is full; some are to be set aside."""
+        self,
+        waiting: deque[Submission],
+        left: list[Left],
+        sets_aside: Callable[[Accept], bool],
+        directory: Directory,
+        now: datetime,
+    ) -> list[Decision]:
+        """Take submissions off and decide about them, until a transaction is full; some are set aside and are left."""
         decisions: list[Decision] = []
-        left: list[Left] = []
         deliveries = 0
         accepted: set[DocumentId] = set()
         while waiting and deliveries < MAX_DELIVERIES:
             [verdict] = decide_all([waiting[0]], directory, self.policy, now)
             if isinstance(verdict, Accept):
-                if aside is not None and aside.takes(verdict):
+                if sets_aside(verdict):
                     left.append(Left(verdict.document_id, waiting.popleft()))
                     continue
                 if not accepted.isdisjoint(verdict.envelope.ref):
@@ -203,7 +215,7 @@ class Intake:
                 deliveries += len(verdict.addressees)
             waiting.popleft()
             decisions.append(self._decision(verdict, now))
-        return decisions, left
+        return decisions
 
     async def _write(self, decisions: Sequence[Decision], now: datetime) -> list[Verdict]:
         try:
@@ -230,6 +242,10 @@ class Intake:
             except Unstorable as error:
                 await self.ledger.record([Decision(_unstorable(decision.verdict, error), None)], now)
         return objections
+
+
+def _never(_: Accept) -> bool:
+    return False
 
 
 def _submission_of(verdict: Verdict) -> Submission:

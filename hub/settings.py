@@ -178,7 +178,7 @@ class Settings(BaseSettings):
         default={}, description='The same for some senders, by code: `{"G22": 50000}`.'
     )
     broadcast_at_once: int = Field(
-        default=300, ge=1, description="Recipients of one document that are served at once; more go out at a pace."
+        default=100, ge=1, description="Recipients of one document that are served at once; more go out at a pace."
     )
     broadcast_per_s: float = Field(default=500.0, gt=0, description="That pace: recipients of one document a second.")
     receipt_deadline_s: float = Field(default=900.0, gt=0, description="Time for a receipt before sending again.")

@@ -126,7 +126,7 @@ class Pace:
         per_s: Recipients of every further second.
     """
 
-    at_once: int = 300
+    at_once: int = 100
     per_s: float = 500.0
 
     def first_attempt_at(self, index: int, now: datetime, expires_at: datetime) -> datetime:
