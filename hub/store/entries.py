@@ -7,7 +7,7 @@ table, whatever the size of the batch, and for each thousand deliveries.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -29,6 +29,11 @@ PENDING_CHANNEL: Final = "truc_pending"
 
 SLICE: Final = 1_000
 """Deliveries that one statement adds. To prepare them for it stops everything else in the process for some 20 ms."""
+
+
+_ONE_BY_ONE: Final = timedelta(milliseconds=10)
+"""Before now is the first letter of a batch due, each further one a microsecond after it, so that they go out in this
+order: what was said one after the other and came together must not overtake itself."""
 
 
 class _Owed(NamedTuple):
@@ -106,7 +111,7 @@ class Entries:
                 None,
                 0,
                 letter.expires_at,
-                self.now,
+                self.now - _ONE_BY_ONE + len(self._deliveries) * timedelta.resolution,
             )
         )
 
@@ -303,24 +308,21 @@ WHERE EXISTS (SELECT FROM deliveries WHERE deliveries.object_id = incoming.objec
 ON CONFLICT DO NOTHING
 """
 
-# What is owed to recipients from now on, in the order of their objects, so that no two transactions wait crosswise. Each is
-# due a microsecond after the one that was noted before it, so that they go out in this order: what was sent one after the
-# other and came together must not overtake itself.
+# What is owed to recipients from now on, in the order of their objects, so that no two transactions wait crosswise.
 _ADD_DELIVERIES: Final = """
 INSERT INTO deliveries (
     delivery_id, object_id, typ, sender, recipient, recipient_tier, urgency, expires_at, next_attempt_at, request,
     warn_at, stored_at, state, created_at, changed_at
 )
 SELECT
-    delivery_id, object_id, typ, sender, recipient, recipient_tier, urgency, expires_at,
-    next_attempt_at - (cardinality($1) - number) * interval '1 microsecond', request,
+    delivery_id, object_id, typ, sender, recipient, recipient_tier, urgency, expires_at, next_attempt_at, request,
     warn_at, coalesce(stored_at, $13), 'pending', $13, $13
 FROM unnest(
     $1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::smallint[], $8::timestamptz[],
     $9::timestamptz[], $10::text[], $11::timestamptz[], $12::timestamptz[]
-) WITH ORDINALITY AS incoming (
+) AS incoming (
     delivery_id, object_id, typ, sender, recipient, recipient_tier, urgency, expires_at, next_attempt_at, request,
-    warn_at, stored_at, number
+    warn_at, stored_at
 )
 ORDER BY object_id
 ON CONFLICT DO NOTHING

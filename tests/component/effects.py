@@ -23,6 +23,18 @@ class Effects:
         self.die_at = die_at
         self.dead = False
 
+    @property
+    def deaths(self) -> list[int]:
+        """The points at which a death is a case of its own.
+
+        Before an effect everything that lasts is as it was after the one before it, so a death there is the same.
+        """
+        return [
+            index
+            for index, name in enumerate(self.points)
+            if index == 0 or not (name.startswith("before ") and self.points[index - 1].startswith("after "))
+        ]
+
     def point(self, name: str) -> None:
         if self.dead:
             # What a dead process still had in flight, such as a thread that comes back, has no effect any more.

@@ -358,28 +358,33 @@ SCENARIOS = [
 ]
 
 
-async def _points_of(scenario: Scenario) -> list[str]:
+async def _effects_of(scenario: Scenario) -> Effects:
     effects = Effects()
     with World(effects) as world:
         await scenario(world)
         world.check_the_books()
-    return effects.points
+    return effects
+
+
+async def _points_of(scenario: Scenario) -> list[str]:
+    return (await _effects_of(scenario)).points
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda item: item.__name__)
 async def test_a_death_at_any_point_loses_nothing_and_doubles_nothing(
     scenario: Scenario, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
-    points = await _points_of(scenario)
-    for index, name in enumerate(points):
+    effects = await _effects_of(scenario)
+    for index in effects.deaths:
+        where = f"point {index}, {effects.points[index]}"
         with World(Effects(die_at=index)) as world:
             try:
                 await scenario(world)
                 world.check_the_books()
             except AssertionError as error:
-                raise AssertionError(f"died at point {index}, {name}: {error}") from error
-            assert world.deaths == 1, f"point {index}, {name}, was not reached"
-    record_testsuite_property(f"crash points of {scenario.__name__}", len(points))
+                raise AssertionError(f"died at {where}: {error}") from error
+            assert world.deaths == 1, f"{where}, was not reached"
+    record_testsuite_property(f"crash points of {scenario.__name__}", len(effects.deaths))
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda item: item.__name__)
