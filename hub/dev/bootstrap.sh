@@ -77,7 +77,7 @@ environment() {
         export UV_PYTHON=/usr/bin/python3
     fi
     say "Making the Python environment ..."
-    logged uv-sync "$uv" sync --frozen
+    logged uv-sync "$uv" sync --frozen --compile-bytecode
 }
 
 services() {

@@ -41,6 +41,16 @@ def written(number: int) -> bytes:
     )
 
 
+def folder_process(installation: Installation, code: str, home: Path) -> FolderProcess:
+    """Make a folder process that keeps no compiled modules.
+
+    Python 3.11 takes what it could write of one for the whole, and every other process would fail to read it.
+    """
+    folder = FolderProcess(installation, code, home)
+    folder.environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    return folder
+
+
 @contextmanager
 def full_disk(folder: FolderProcess, most_bytes: int) -> Iterator[None]:
     assert folder.process is not None
@@ -56,8 +66,8 @@ def full_disk(folder: FolderProcess, most_bytes: int) -> Iterator[None]:
 async def test_a_full_disk_at_the_recipient_delays_and_loses_nothing(
     hub: HubProcess, installation: Installation, tmp_path: Path, most_bytes: int, code: str
 ) -> None:
-    ministry = FolderProcess(installation, MINISTRY, tmp_path / "ministry")
-    province = FolderProcess(installation, PROVINCE, tmp_path / "province")
+    ministry = folder_process(installation, MINISTRY, tmp_path / "ministry")
+    province = folder_process(installation, PROVINCE, tmp_path / "province")
     sent = [written(number) for number in range(1, 6)]
     with running(ministry, province):
         await province.until((province.root / "unpacked").is_dir)
@@ -81,8 +91,8 @@ async def test_a_full_disk_at_the_recipient_delays_and_loses_nothing(
 async def test_a_full_disk_at_the_sender_delays_and_doubles_nothing(
     hub: HubProcess, installation: Installation, tmp_path: Path
 ) -> None:
-    ministry = FolderProcess(installation, MINISTRY, tmp_path / "ministry")
-    province = FolderProcess(installation, PROVINCE, tmp_path / "province")
+    ministry = folder_process(installation, MINISTRY, tmp_path / "ministry")
+    province = folder_process(installation, PROVINCE, tmp_path / "province")
     sent = [written(number) for number in range(1, 6)]
     with running(ministry, province):
         await ministry.until((ministry.root / "unpacked").is_dir)
