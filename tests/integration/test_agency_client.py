@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -636,16 +637,31 @@ async def close_connections(axis: Axis, user: str) -> int:
     return len(names)
 
 
+@asynccontextmanager
+async def stopped(pid: int) -> AsyncIterator[None]:
+    """Stop a process; its threads stop when their turn comes, which on busy cores may be after they have answered."""
+
+    def every_thread_has() -> bool:
+        states = [
+            thread.read_text().rpartition(")")[2].split()[0] for thread in Path(f"/proc/{pid}/task").glob("*/stat")
+        ]
+        return set(states) == {"T"}
+
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await eventually(every_thread_has, 20)
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 async def test_a_broker_that_stops_answering_leaves_a_doubt_that_the_same_bytes_resolve(own_rabbitmq, tmp_path, guard):
     broker = Broker(own_rabbitmq.amqp_url, own_rabbitmq.management_url)
     async with open_axis(broker, tmp_path) as axis, client_of(axis, guard, confirm_timeout_s=1) as client:
         await client.submit(envelope(axis.agency, axis.sender))
-        os.kill(own_rabbitmq.pid, signal.SIGSTOP)
-        try:
+        async with stopped(own_rabbitmq.pid):
             with pytest.raises(NotConfirmed) as caught:
                 await client.submit(envelope(axis.agency, axis.sender), timeout_s=3)
-        finally:
-            os.kill(own_rabbitmq.pid, signal.SIGCONT)
         assert caught.value.token is not None
         again = await client.submit(caught.value.token)
 
