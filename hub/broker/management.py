@@ -265,5 +265,7 @@ def _translated() -> Iterator[None]:
             raise Unavailable("broker", "it does not know the vhost in TRUC_AMQP_URL") from error
         answer = f"{response.status_code} {response.text[:300]}"
         raise Unavailable("broker", f"{request.method} {request.url.path} answered {answer}") from error
-    except httpx2.HTTPError as error:
-        raise Unavailable("broker", f"management API: {type(error).__name__}: {error}") from error
+    except httpx2.RequestError as error:
+        request = error.request
+        failed = " ".join(filter(None, (type(error).__name__, str(error))))
+        raise Unavailable("broker", f"management API, {request.method} {request.url.path}: {failed}") from error

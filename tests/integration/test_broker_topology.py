@@ -12,6 +12,7 @@ from hub.broker.topology import Bounds, desired, drift, plan
 from hub.core.trouble import Unavailable
 from schemas.addresses import INTAKE, RECEIPTS, SUBMIT, agency_queue
 from schemas.identifiers import AgencyCode
+from tests.hub_process import free_port
 from tests.integration.broker_fixtures import (
     OWN_QUEUE_COMMUNE,
     PROVINCE,
@@ -99,6 +100,14 @@ async def test_a_wrong_password_is_trouble_that_does_not_tell_it(vhost):
     host = vhost.management_url.rpartition("@")[2]
     async with Management(f"http://nobody:secret@{host}", vhost.vhost) as api:
         with pytest.raises(Unavailable, match="refuses the user or password") as caught:
+            await api.topology()
+
+    assert "secret" not in str(caught.value)
+
+
+async def test_an_api_that_does_not_answer_is_trouble_that_says_what_was_asked():
+    async with Management(f"http://nobody:secret@127.0.0.1:{free_port()}", "/") as api:
+        with pytest.raises(Unavailable, match="GET /api/exchanges//: ConnectError") as caught:
             await api.topology()
 
     assert "secret" not in str(caught.value)
