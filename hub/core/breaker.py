@@ -181,11 +181,6 @@ def after_each(breaker: Breaker, signs: Iterable[Sign], policy: BreakerPolicy, n
     return list(accumulate(signs, lambda before, sign: _after_one(before, sign, policy, now), initial=breaker))
 
 
-def after(breaker: Breaker, signs: Iterable[Sign], policy: BreakerPolicy, now: datetime) -> Breaker:
-    """Say how it stands with a recipient after all that was noticed."""
-    return after_each(breaker, signs, policy, now)[-1]
-
-
 def allowance(breaker: Breaker, policy: BreakerPolicy) -> int:
     """Say how many held deliveries go out in this turn."""
     if breaker.held_by is not None or breaker.suspended:

@@ -138,9 +138,7 @@ async def run(config: Mapping[str, Any], documents: Iterable[Mapping[str, Any]],
         await asyncio.to_thread(sys.stdin.readline)
         gc.collect()
         gc.freeze()  # what is here now lives to the end; each collection would go through it
-        gc.set_threshold(
-            50_000, 20, 20
-        )  # what is under way of 95 clients was looked through at every turn: a tenth of the CPU
+        gc.set_threshold(50_000, 20, 20)  # else a tenth of the CPU goes into what is under way of 95 clients
         began, cpu_began = time.monotonic(), time.process_time()
         await _send(documents, endpoints, config["window"], began)
         sent = time.monotonic()

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from hub.core.breaker import (
@@ -16,7 +17,7 @@ from hub.core.breaker import (
     Breaker,
     Sign,
     Tended,
-    after,
+    after_each,
     after_turn,
     allowance,
     before_turn,
@@ -459,7 +460,8 @@ class MemoryLedger:
 
     def notice(self, code: AgencyCode, *signs: Sign, now: datetime) -> None:
         before = self.breakers.get(code, Breaker(code))
-        self._turn_recipient(before, after(before, signs, self.policy.breaker, now))
+        for earlier, later in pairwise(after_each(before, signs, self.policy.breaker, now)):
+            self._turn_recipient(earlier, later)
 
     def _turn_recipient(self, before: Breaker, breaker: Breaker) -> None:
         self.breakers[breaker.recipient] = breaker

@@ -11,7 +11,7 @@ from hub.core.breaker import (
     PHASES,
     Breaker,
     Sign,
-    after,
+    after_each,
     after_turn,
     allowance,
     before_turn,
@@ -58,7 +58,7 @@ class Office:
     made: int = 0
 
     def notice(self, *signs: Sign) -> None:
-        self.breaker = after(self.breaker, signs, POLICY, self.now)
+        self.breaker = after_each(self.breaker, signs, POLICY, self.now)[-1]
 
     def dispatch(self) -> None:
         for number in self.pending:

@@ -1,5 +1,6 @@
 """How it stands with a recipient: what opens a breaker, what closes it, and what people are told."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -9,7 +10,7 @@ import pytest
 from hub.core.breaker import (
     Breaker,
     Sign,
-    after,
+    after_each,
     after_turn,
     allowance,
     before_turn,
@@ -37,6 +38,12 @@ ONE = DeliveryId(UUID(int=1))
 OTHER = DeliveryId(UUID(int=2))
 FAILED = Sign("failed", ONE, "E807")
 OVERDUE = Sign("overdue", ONE, "E804")
+
+
+def after(breaker: Breaker, signs: Iterable[Sign], policy: BreakerPolicy, now: datetime) -> Breaker:
+    return after_each(breaker, signs, policy, now)[-1]
+
+
 OPEN = after(WELL, [FAILED] * 3, POLICY, NOW)
 PROBING = after_turn(OPEN, [ONE], POLICY, NOW, left=True)
 
