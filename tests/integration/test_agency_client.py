@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -642,10 +642,11 @@ async def stopped(pid: int) -> AsyncIterator[None]:
     """Stop a process; its threads stop when their turn comes, which on busy cores may be after they have answered."""
 
     def every_thread_has() -> bool:
-        states = [
-            thread.read_text().rpartition(")")[2].split()[0] for thread in Path(f"/proc/{pid}/task").glob("*/stat")
-        ]
-        return set(states) == {"T"}
+        states = set()
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):  # The thread has ended meanwhile.
+                states.add((thread / "stat").read_text().rpartition(")")[2].split()[0])
+        return states == {"T"}
 
     os.kill(pid, signal.SIGSTOP)
     try:

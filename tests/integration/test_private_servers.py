@@ -9,9 +9,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
+import psutil
 import pytest
 
 from hub.dev import postgresql as dev_postgresql
@@ -24,8 +26,7 @@ from hub.dev.servers import Servers, clean, missing
 from tests.services import Broker, run_sql, unavailable
 
 _REPOSITORY = Path(__file__).parents[2]
-_LISTENING = "0A"
-_LOOPBACK = {"0100007F", "00000000000000000000000001000000"}
+_LOOPBACK = {"127.0.0.1", "::1"}
 _QUEUE_IS_DURABLE_AFTER_S = 2
 _GIVEN_BROKER = {"TRUC_AMQP_URL": "amqp://given/", "TRUC_AMQP_MANAGEMENT_URL": "http://given"}
 
@@ -63,20 +64,12 @@ def processes_in(directory: Path) -> list[int]:
 
 
 def listening_addresses(directory: Path) -> set[str]:
-    """Return the addresses, as /proc writes them, on which the processes of a directory listen."""
-    links = set()
-    for pid in processes_in(directory):
-        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-            try:
-                links.add(str(descriptor.readlink()))
-            except OSError:
-                continue
+    """Return the addresses on which the processes of a directory listen."""
     found = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for line in Path(table).read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == _LISTENING and f"socket:[{fields[9]}]" in links:
-                found.add(fields[1].partition(":")[0])
+    for pid in processes_in(directory):
+        with suppress(psutil.NoSuchProcess):  # A worker of PostgreSQL's that has ended meanwhile.
+            sockets = psutil.Process(pid).net_connections("inet")
+            found.update(socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN)
     return found
 
 
