@@ -31,7 +31,6 @@ class Management:
     def __init__(self, url: str, vhost: str, *, timeout_s: float = 60.0) -> None:
         parts = urlsplit(url)
         self._vhost = vhost
-        self._vhost = vhost
         self._path = quote(vhost, safe="")
         self._client = httpx2.AsyncClient(
             base_url=urlunsplit(
