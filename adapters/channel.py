@@ -8,22 +8,24 @@ says nothing about.
 
 import asyncio
 import math
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count, takewhile
 from typing import Any, Literal
 from uuid import uuid4
 
+import aio_pika
 import aio_pika.abc
 import aiormq
 import aiormq.channel
+from aio_pika.connection import make_url
 from aiormq.abc import ChannelFrame, DeliveredMessage
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
-from pamqp.commands import Basic
-from pamqp.header import ContentHeader
 
-from schemas.amqp_contents import Confirm, Frames, Method
 from schemas.amqp_frames import ack_frame, publish_frames, reject_frame
+from schemas.amqp_reader import Arrived, Receiver, read_properties
+from schemas.amqp_transport import Transport
 
 Said = Literal["taken", "returned", "not-taken"]
 """What the broker said about a publish."""
@@ -57,12 +59,11 @@ class _Awaited:
     until: float
 
 
-class Channel(aiormq.channel.Channel):
+class Channel(Receiver, aiormq.channel.Channel):
     """A channel of one connection; see `open_channel`."""
 
     def __init__(self, *arguments: Any, confirm_timeout_s: float, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.frames = Frames(self.frames, self._arrived, self._confirmed)  # type: ignore[assignment]
         self._confirm_timeout_s = confirm_timeout_s
         self._timer: asyncio.TimerHandle | None = None
         self._ended = self.create_future()  # the library ends what it made; what is made here ends with it
@@ -160,24 +161,26 @@ class Channel(aiormq.channel.Channel):
         await self.write_queue.put(ChannelFrame(b"", should_close=False, drain_future=drained))
         await drained
 
-    def _confirmed(self, frame: Confirm) -> None:
-        outcome: Said = "taken" if isinstance(frame, Basic.Ack) else "not-taken"
-        number = frame.delivery_tag or 0
-        for each in list(takewhile(lambda one: one <= number, self._awaited)) if frame.multiple else [number]:
+    def confirmed(self, number: int, *, taken: bool, all_before: bool) -> None:
+        """Tell the publishers what the broker said; called by the reader."""
+        outcome: Said = "taken" if taken else "not-taken"
+        for each in list(takewhile(lambda one: one <= number, self._awaited)) if all_before else [number]:
             if (awaited := self._awaited.pop(each, None)) is not None:
                 del self._numbers[awaited.message_id]
                 if not awaited.said.done():
                     awaited.said.set_result(outcome)
 
-    def _arrived(self, method: Method, header: ContentHeader, body: bytes) -> None:
-        if isinstance(method, Basic.Return):
-            awaited = self._awaited.get(self._numbers.get(header.properties.message_id or "", 0))
-            if awaited is not None and not awaited.said.done():
-                awaited.said.set_result("returned")
-            return
-        assert method.delivery_tag is not None
-        self._unsettled[method.delivery_tag] = None
-        self._arrive(Message(body, method.routing_key or "", bool(method.redelivered), self, method.delivery_tag))
+    def returned(self, properties: bytes) -> None:
+        """Tell a publisher that its message could not be routed; called by the reader."""
+        read = read_properties(properties)
+        awaited = self._awaited.get(self._numbers.get((read and read.message_id) or "", 0))
+        if awaited is not None and not awaited.said.done():
+            awaited.said.set_result("returned")
+
+    def arrived(self, message: Arrived) -> None:
+        """Set a message down; called by the reader."""
+        self._unsettled[message.number] = None
+        self._arrive(Message(message.body, message.routing_key, message.redelivered, self, message.number))
 
     def _end_overdue(self) -> None:
         """End what the broker has said nothing about for too long; the timer goes on for the oldest of the others."""
@@ -202,18 +205,35 @@ class Channel(aiormq.channel.Channel):
         self._numbers.clear()
 
 
+async def connect(url: str, ssl_context: ssl.SSLContext | None, name: str) -> aio_pika.abc.AbstractConnection:
+    """Open a connection, which the broker's own screens call by this name; raises the library's errors."""
+    transport = Transport()
+    connection = aio_pika.Connection(
+        make_url(url), ssl_context=ssl_context, client_properties={"connection_name": name}
+    )
+    connection.kwargs["transport_factory"] = transport  # what this library does not know it would put into the url
+    await connection.connect()
+    transport.serve(_underneath(connection).channels)
+    return connection
+
+
 async def open_channel(
     connection: aio_pika.abc.AbstractConnection, *, confirms: bool = False, confirm_timeout_s: float = math.inf
 ) -> Channel:
-    """Open a channel on a connection; raises the library's errors."""
-    assert connection.transport is not None
-    transport = connection.transport.connection
-    assert isinstance(transport, aiormq.Connection)
-    number = next(number for number in count(1) if number not in transport.channels)
-    channel = Channel(transport, number, publisher_confirms=confirms, confirm_timeout_s=confirm_timeout_s)
-    transport.channels[number] = channel
+    """Open a channel on a connection of `connect`; raises the library's errors."""
+    below = _underneath(connection)
+    number = next(number for number in count(1) if number not in below.channels)
+    channel = Channel(below, number, publisher_confirms=confirms, confirm_timeout_s=confirm_timeout_s)
+    below.channels[number] = channel
     await channel.open()
     return channel
+
+
+def _underneath(connection: aio_pika.abc.AbstractConnection) -> aiormq.Connection:
+    assert connection.transport is not None
+    below = connection.transport.connection
+    assert isinstance(below, aiormq.Connection)
+    return below
 
 
 async def _never_called(_: DeliveredMessage) -> None:

@@ -28,7 +28,7 @@ from aio_pika.exceptions import (
     ProbableAuthenticationError,
 )
 
-from adapters.channel import Channel, Message, Said, open_channel
+from adapters.channel import Channel, Message, Said, connect, open_channel
 from adapters.errors import BrokerError, NoQueue, NotConfirmed, NotTaken, RefusedByBroker, Unreachable, Unusable
 from schemas.addresses import SUBMIT, agency_queue, submit_key
 from schemas.hosts import urls_by_host
@@ -90,11 +90,7 @@ class Line:
     async def _connect(self, url: str, purpose: str) -> AbstractConnection:
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await aio_pika.connect(
-                    url,
-                    ssl_context=self._ssl_context,
-                    client_properties={"connection_name": f"truc-agency {self._code} {purpose}"},
-                )
+                return await connect(url, self._ssl_context, f"truc-agency {self._code} {purpose}")
         except (AuthenticationError, ProbableAuthenticationError) as error:
             raise self.refused(error) from error
         except ConnectionClosed as error:

@@ -20,14 +20,12 @@ import aiormq.channel
 import structlog
 from aiormq.abc import ChannelFrame, DeliveredMessage
 from aiormq.exceptions import ChannelClosed, ChannelInvalidStateError
-from pamqp.commands import Basic
-from pamqp.header import ContentHeader
 
 from hub.broker.errors import BROKER_ERRORS, is_cancelled
 from hub.core.delivery import Posting
 from hub.core.settlement import Handover
-from schemas.amqp_contents import Confirm, Frames, Method
 from schemas.amqp_frames import publish_frames
+from schemas.amqp_reader import Arrived, Receiver, read_properties
 
 Outcome = Handover | Literal["channel-closed", "not-sent", "timed-out", "withheld"]
 """What became of one publish on one channel, before anybody asked whose fault it was."""
@@ -72,7 +70,7 @@ class _Write:
     size_bytes: int = 0
 
 
-class Channel(aiormq.channel.Channel):
+class Channel(Receiver, aiormq.channel.Channel):
     """A channel that is silent from the moment that the broker closes it.
 
     The library goes on publishing for some turns of the event loop, and the broker punishes a publish on a closed
@@ -81,12 +79,11 @@ class Channel(aiormq.channel.Channel):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.frames = Frames(self.frames, self._arrived, self._confirmed)  # type: ignore[assignment]
         self._in_flight: dict[int, tuple[_Flight, int, str]] = {}  # by number, ascending
         self._numbers: dict[str, int] = {}  # by message id
         self.confirmed_at = 0.0
         """When the broker last confirmed anything, by the clock of the event loop."""
-        self._arrivals: dict[str, Callable[[DeliveredMessage], None]] = {}  # by consumer tag
+        self._arrivals: dict[str, Callable[[Arrived], None]] = {}  # by consumer tag
 
     async def publish_all(self, postings: Sequence[Posting], user: str | None, deadline: float) -> list[Outcome]:
         """Publish all and wait for every confirm.
@@ -129,10 +126,35 @@ class Channel(aiormq.channel.Channel):
             flight.land(index, "withheld")
         return bool(given_up)
 
-    async def consume(self, queue: str, arrive: Callable[[DeliveredMessage], None]) -> None:
+    async def consume(self, queue: str, arrive: Callable[[Arrived], None]) -> None:
         """Have everything that arrives from a queue set down at once, in order; the queue's name is the consumer's."""
         self._arrivals[queue] = arrive
         await self.basic_consume(queue, _never_called, consumer_tag=queue)
+
+    def confirmed(self, number: int, *, taken: bool, all_before: bool) -> None:
+        """Note what the broker said about a message, or about all up to it; called by the reader."""
+        self.confirmed_at = self.loop.time()
+        outcome: Outcome = "routed" if taken else "not-taken"
+        for each in list(takewhile(lambda one: one <= number, self._in_flight)) if all_before else [number]:
+            known = self._in_flight.pop(each, None)
+            if known is not None:
+                flight, index, message_id = known
+                del self._numbers[message_id]
+                flight.land(index, outcome)
+
+    def returned(self, properties: bytes) -> None:
+        """Note that a message could not be routed; called by the reader."""
+        read = read_properties(properties)
+        number = self._numbers.get((read and read.message_id) or "")
+        if number is not None:
+            flight, index, _ = self._in_flight[number]
+            flight.outcomes[index] = "unroutable"
+
+    def arrived(self, message: Arrived) -> None:
+        """Set a message down where its consumer wants it; called by the reader."""
+        arrive = self._arrivals.get(message.consumer)
+        if arrive is not None:
+            arrive(message)
 
     @property
     @asynccontextmanager
@@ -192,28 +214,6 @@ class Channel(aiormq.channel.Channel):
         """Say what an error means for what was sent and not spoken about."""
         reason = self._close_exception or error
         return "channel-closed" if isinstance(reason, ChannelClosed) else "unsure"
-
-    def _confirmed(self, frame: Confirm) -> None:
-        self.confirmed_at = self.loop.time()
-        outcome: Outcome = "routed" if isinstance(frame, Basic.Ack) else "not-taken"
-        number = frame.delivery_tag or 0
-        for each in list(takewhile(lambda one: one <= number, self._in_flight)) if frame.multiple else [number]:
-            known = self._in_flight.pop(each, None)
-            if known is not None:
-                flight, index, message_id = known
-                del self._numbers[message_id]
-                flight.land(index, outcome)
-
-    def _arrived(self, method: Method, header: ContentHeader, body: bytes) -> None:
-        if isinstance(method, Basic.Return):
-            number = self._numbers.get(header.properties.message_id or "")
-            if number is not None:
-                flight, index, _ = self._in_flight[number]
-                flight.outcomes[index] = "unroutable"
-            return
-        arrive = self._arrivals.get(method.consumer_tag or "")
-        if arrive is not None:
-            arrive(DeliveredMessage(delivery=method, header=header, body=body, channel=self))
 
 
 async def _never_called(_: DeliveredMessage) -> None:

@@ -23,8 +23,8 @@ import aiormq
 
 from hub.broker.channel import Channel
 from hub.broker.errors import BROKER_ERRORS, translated
-from hub.broker.properties import tolerate_unreadable_properties
 from hub.core.trouble import Unavailable
+from schemas.amqp_transport import Transport
 from schemas.hosts import urls_by_host
 
 _CLOSE_TIMEOUT_S: Final = 5.0
@@ -155,9 +155,11 @@ class Connection:
             return self._connection
 
     async def _connect(self) -> aiormq.Connection:
-        tolerate_unreadable_properties()
+        transport = Transport()
         async with asyncio.timeout(self._connect_timeout_s):
-            return await aiormq.connect(next(self._urls), context=self._ssl_context)
+            connection = await aiormq.connect(next(self._urls), context=self._ssl_context, transport_factory=transport)
+        transport.serve(connection.channels)
+        return connection
 
     def _put_off(self, failure: str) -> None:
         wait_s = min(self._retry_delay_s * 2.0 ** min(self._failures, 40), self._max_retry_delay_s)

@@ -15,8 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import pamqp.decode
 import structlog
-from aiormq.abc import DeliveredMessage
 
 from hub.broker.channel import Channel
 from hub.broker.connection import Connection
@@ -25,6 +25,7 @@ from hub.broker.topology import AGENCY_LETTERS
 from hub.core.submission import Return, Submission
 from hub.core.trouble import Unavailable
 from schemas.addresses import AGENCY_QUEUE_PREFIX, DEAD
+from schemas.amqp_reader import Arrived, Properties, read_properties
 from schemas.identifiers import (
     DOCUMENT_ID_PATTERN,
     AgencyCode,
@@ -160,12 +161,12 @@ class Session:
     """
 
     channel: Channel
-    waiting: deque[DeliveredMessage] = field(default_factory=deque)
+    waiting: deque[Arrived] = field(default_factory=deque)
     in_hand: set[int] = field(default_factory=set)
     trouble: str | None = None
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def arrive(self, message: DeliveredMessage) -> None:
+    def arrive(self, message: Arrived) -> None:
         """Set a message down."""
         self.waiting.append(message)
         self.woken.set()
@@ -180,18 +181,18 @@ class Session:
 class Handful:
     """Messages with consecutive delivery tags of one session; `session` is absent when there are none."""
 
-    messages: Sequence[DeliveredMessage] = ()
+    messages: Sequence[Arrived] = ()
     session: Session | None = None
 
     @property
-    def first_tag(self) -> int:
-        """The delivery tag of the oldest message."""
-        return _tag(self.messages[0])
+    def first_number(self) -> int:
+        """The number of the oldest message."""
+        return self.messages[0].number
 
     @property
-    def last_tag(self) -> int:
-        """The delivery tag of the youngest message."""
-        return _tag(self.messages[-1])
+    def last_number(self) -> int:
+        """The number of the youngest message."""
+        return self.messages[-1].number
 
 
 class Consumer:
@@ -221,7 +222,7 @@ class Consumer:
         if not messages:
             return Handful()
         handful = Handful(messages, session)
-        session.in_hand.add(handful.first_tag)
+        session.in_hand.add(handful.first_number)
         return handful
 
     async def acknowledge(self, handful: Handful) -> None:
@@ -230,15 +231,15 @@ class Consumer:
         if session is None:
             return
         try:
-            if handful.first_tag == min(session.in_hand):
+            if handful.first_number == min(session.in_hand):
                 # Everything older is settled: "this and all before it" means this handful.
-                await session.channel.basic_ack(handful.last_tag, multiple=True)
+                await session.channel.basic_ack(handful.last_number, multiple=True)
             else:
                 for message in handful.messages:
-                    await session.channel.basic_ack(_tag(message), wait=message is handful.messages[-1])
+                    await session.channel.basic_ack(message.number, wait=message is handful.messages[-1])
         except BROKER_ERRORS as error:
             _log.info("batch.acknowledged_late", queue=self._queue, messages=len(handful.messages), error=repr(error))
-        session.in_hand.discard(handful.first_tag)
+        session.in_hand.discard(handful.first_number)
 
     async def release(self) -> None:
         """Close the channel; the broker hands out again what is not settled on it, to whoever comes first."""
@@ -290,28 +291,45 @@ class Consumer:
             await asyncio.sleep(self._linger_s)
 
 
-def _submission(message: DeliveredMessage) -> Submission:
-    properties = message.header.properties
+def _submission(message: Arrived) -> Submission:
+    properties = _properties(message)
     return Submission(
         body=message.body,
         user=properties.user_id,
-        routing_key=message.routing_key or "",
+        routing_key=message.routing_key,
         message_id=properties.message_id,
-        redelivered=bool(message.redelivered),
+        redelivered=message.redelivered,
     )
 
 
-def _return(message: DeliveredMessage) -> Return:
+def _properties(message: Arrived) -> Properties:
+    """Read the properties; without any there is no proven user, so the checks park what came with those of this one."""
+    properties = read_properties(message.properties)
+    if properties is None:
+        _log.warning("message.unreadable_properties", number=message.number)
+    return properties or Properties()
+
+
+def _headers(properties: Properties) -> Mapping[str, Any]:
+    try:
+        _, headers = pamqp.decode.field_table(properties.headers)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the sender's doing
+        _log.warning("message.unreadable_headers", error=type(error).__name__)
+        return {}
+    return headers
+
+
+def _return(message: Arrived) -> Return:
     """Read a dead letter; whatever in it cannot be read makes it one without a delivery."""
-    properties = message.header.properties
-    headers = properties.headers or {}
+    properties = _properties(message)
+    headers = _headers(properties)
     first_key = _first_key(headers)
     submission = Submission(
         body=message.body,
         user=properties.user_id,
-        routing_key=message.routing_key or "" if first_key is None else first_key,
+        routing_key=message.routing_key if first_key is None else first_key,
         message_id=properties.message_id,
-        redelivered=bool(message.redelivered),
+        redelivered=message.redelivered,
     )
     recipient = _recipient(first_key, headers.get("x-first-death-queue"))
     document_id = properties.correlation_id or ""
@@ -343,8 +361,3 @@ def _recipient(first_key: str | None, queue: object) -> AgencyCode | None:
         if code is not None and (is_agency_code(code) or is_platform_code(code)):
             return AgencyCode(code)
     return None
-
-
-def _tag(message: DeliveredMessage) -> int:
-    assert message.delivery_tag is not None
-    return message.delivery_tag

@@ -269,9 +269,15 @@ def _after_one(  # noqa: PLR0911 - one return for each sign
 ) -> Breaker:
     match sign.noticed:
         case "seen":
-            return replace(breaker, seen_at=now)
+            return breaker if breaker.seen_at == now else replace(breaker, seen_at=now)
         case "answered":
-            well = replace(breaker, seen_at=now, failures=0, failing_since=None, code=None)
+            # Most signs of a batch say what the first of them has said.
+            known = breaker.seen_at == now and (breaker.failures, breaker.failing_since, breaker.code) == (
+                0,
+                None,
+                None,
+            )
+            well = breaker if known else replace(breaker, seen_at=now, failures=0, failing_since=None, code=None)
             return _draining(well, now) if well.phase in ("open", "probing") else _settled(well, policy, now)
         case "failed":
             return _failed(breaker, sign, policy, now)

@@ -26,6 +26,7 @@ from hub.broker.channel import Channel as PublishingChannel
 from hub.broker.channel import Outcome
 from hub.broker.outbox import handover_of
 from hub.core.delivery import Delivery, Posting
+from schemas.amqp_reader import FrameReader
 from schemas.envelope import ENVELOPE_TYP
 from schemas.identifiers import AgencyCode, DocumentId, delivery_id_of
 
@@ -61,6 +62,8 @@ class ScriptedBroker:
         self.sent: list[Any] = []
         self._futures = FutureStore(self.loop)
         self.channel = PublishingChannel(self, 1)  # type: ignore[arg-type]
+        self._reader = FrameReader()
+        self._reader.channels = {1: self.channel}
         self._writing = asyncio.create_task(self._write())
 
     def _future_store_child(self) -> FutureStore:
@@ -77,7 +80,8 @@ class ScriptedBroker:
 
     async def answer(self, *frames: Any) -> None:
         for item in frames:
-            await self.channel.frames.put((0, item))
+            if self._reader.read(wire.marshal(item, 1)):
+                await self.channel.frames.put((0, item))
 
     async def give_back(self, number: int) -> None:
         properties = Basic.Properties(message_id=self.message_ids[number - 1])
