@@ -9,12 +9,13 @@ from schemas.hosts import with_hosts
 
 
 @contextmanager
-def cluster(directory: Path, nodes: int = 3) -> Iterator[list[PrivateRabbitMQ]]:
+def cluster(directory: Path, nodes: int = 3, *, tick_s: int = 5) -> Iterator[list[PrivateRabbitMQ]]:
     """Start nodes one after the other, each joining the first; all are removed at the end.
 
     Args:
         directory: Each node has a directory of its own below it.
         nodes: How many; a quorum queue that is declared then has a member on each of at most three.
+        tick_s: As for each node, see `PrivateRabbitMQ`.
 
     Raises:
         DevError: When RabbitMQ is not installed or a node does not start.
@@ -23,7 +24,7 @@ def cluster(directory: Path, nodes: int = 3) -> Iterator[list[PrivateRabbitMQ]]:
         started: list[PrivateRabbitMQ] = []
         for number in range(1, nodes + 1):
             first = started[0] if started else None
-            node = PrivateRabbitMQ(directory / f"rabbitmq-{number}", joins=first, number=number)
+            node = PrivateRabbitMQ(directory / f"rabbitmq-{number}", joins=first, number=number, tick_s=tick_s)
             ending.callback(node.remove)
             node.start()
             started.append(node)

@@ -9,7 +9,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
@@ -17,6 +18,7 @@ from hub.dev.cluster import cluster
 from hub.dev.servers import run_directory
 from tests.bench import loop_by_loop
 
+_TICK_S = 60
 LOOPS = ("intake", "dispatch", "receipts", "letters")
 
 
@@ -37,10 +39,17 @@ def main() -> int:
 
 def measure(nodes: int, documents: int) -> dict[str, Any]:
     """Run each loop on a cluster of its own."""
-    with run_directory("nodes") as folder, cluster(folder, nodes) as members:
+    with on_nodes(nodes):
+        return loop_by_loop.measure(documents)
+
+
+@contextmanager
+def on_nodes(nodes: int) -> Iterator[None]:
+    """Let what is measured meanwhile take place on a new cluster, and not on a node of its own."""
+    with run_directory("nodes") as folder, cluster(folder, nodes, tick_s=_TICK_S) as members:
         os.environ |= {"TRUC_AMQP_URL": members[0].amqp_url, "TRUC_AMQP_MANAGEMENT_URL": members[0].management_url}
         try:
-            return loop_by_loop.measure(documents)
+            yield
         finally:
             del os.environ["TRUC_AMQP_URL"], os.environ["TRUC_AMQP_MANAGEMENT_URL"]
 

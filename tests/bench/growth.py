@@ -22,6 +22,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -37,6 +38,7 @@ from hub.store.directory import DirectoryStore
 from hub.store.pool import open_pool
 from schemas.checks.directory import Directory
 from schemas.directory_file import DirectoryFile
+from tests.bench.cluster import on_nodes
 from tests.bench.full_path import hub_process, process_name
 from tests.bench.loop_by_loop import Bench
 from tests.bench.stage import Stage, stage
@@ -59,8 +61,12 @@ def main() -> int:
     parser.add_argument("--countries", nargs="+", choices=list(COUNTRIES), default=["small", "connected-today"])
     parser.add_argument("--documents", type=int, default=3000)
     parser.add_argument("--changes", type=int, default=3, help="imports whose way into a running hub is timed")
+    parser.add_argument("--nodes", type=int, default=1, help="of RabbitMQ, which make up a cluster")
     options = parser.parse_args()
-    found = {name: measure(COUNTRIES[name](), options.documents, options.changes) for name in options.countries}
+    found = {}
+    for name in options.countries:
+        with on_nodes(options.nodes) if options.nodes > 1 else nullcontext():
+            found[name] = measure(COUNTRIES[name](), options.documents, options.changes)
     for name, figures in found.items():
         print(f"{name}: {json.dumps(figures)}")
     first, last = found[options.countries[0]], found[options.countries[-1]]

@@ -8,6 +8,7 @@ import sys
 import termios
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,15 @@ class Terminal:
         self.seen = ""
         os.write(self.ours, text.encode())
 
+    def interrupt(self, question: str) -> int:
+        """Wait for a question and press Ctrl-C: again, where Python has missed it, which it does between two looks."""
+        self.answer(question, "\x03")
+        for _ in range(3):
+            with suppress(subprocess.TimeoutExpired):
+                return self.process.wait(8)
+            os.write(self.ours, b"\x03")
+        return self.end()
+
     def end(self) -> int:
         return self.process.wait(20)
 
@@ -187,7 +197,5 @@ def test_a_person_is_asked_five_questions_and_again_what_cannot_be_used(tmp_path
 
 
 def test_ctrl_c_at_a_question_ends_it_and_nothing_is_written(tmp_path, person):
-    person.answer("1/5", "\x03")
-
-    assert person.end() == 130
+    assert person.interrupt("1/5") == 130
     assert [path.name for path in tmp_path.iterdir()] == ["giấy tờ"]
