@@ -5,6 +5,7 @@ confirm. For the hub that was a quarter of what a receipt costs. Here all that c
 """
 
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -68,23 +69,23 @@ class Arrived:
     body: bytes = b""
 
 
-class Receiver:
+class Receiver(ABC):
     """A channel that is told of messages and confirms as they are read.
 
     What is called here must not raise: the connection would end with it.
     """
 
+    @abstractmethod
     def arrived(self, message: Arrived) -> None:
         """Take a message."""
-        raise NotImplementedError
 
+    @abstractmethod
     def returned(self, properties: bytes) -> None:
         """Hear that a message, told by its properties, could not be routed; its confirm follows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def confirmed(self, number: int, *, taken: bool, all_before: bool) -> None:
         """Hear what became of a publish, or of all up to it that were not spoken about."""
-        raise NotImplementedError
 
 
 @dataclass(slots=True)

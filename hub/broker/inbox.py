@@ -153,9 +153,9 @@ class Session:
     """One consumer on a channel of its own: what has arrived on it, and what is in hand.
 
     Attributes:
-        channel: The channel; its delivery tags count 1, 2, 3 … in order of arrival.
+        channel: The channel; its messages count 1, 2, 3 … in order of arrival.
         waiting: What has arrived and was not taken.
-        in_hand: The first tag of every handful that was taken and is not settled.
+        in_hand: The first number of every handful that was taken and is not settled.
         trouble: Why nothing will arrive any more.
         woken: Set when something arrives, or nothing will.
     """
@@ -179,7 +179,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Handful:
-    """Messages with consecutive delivery tags of one session; `session` is absent when there are none."""
+    """Messages with consecutive numbers of one session; `session` is absent when there are none."""
 
     messages: Sequence[Arrived] = ()
     session: Session | None = None

@@ -40,6 +40,7 @@ _QUORUM = {"x-queue-type": "quorum"}
 _RECIPIENTS = ("H01", "H02", "H03")
 _BATCH = 200
 _PREFETCH = 400
+_PATIENCE_S = 300
 _SHOVELLED = 10
 _SHOVEL = "/parameters/shovel/%2F/bench"
 
@@ -161,7 +162,7 @@ class _Others:
                     done.set()
 
             await queue.consume(take)
-            await asyncio.wait_for(done.wait(), 300)
+            await asyncio.wait_for(done.wait(), _PATIENCE_S)
             return time.monotonic() - began
 
     async def faststream(self) -> float:
@@ -182,7 +183,7 @@ class _Others:
         await broker.connect()
         began = time.monotonic()
         await broker.start()
-        await asyncio.wait_for(done.wait(), 300)
+        await asyncio.wait_for(done.wait(), _PATIENCE_S)
         took = time.monotonic() - began
         await broker.stop()
         return took
@@ -260,13 +261,14 @@ class _Others:
     async def _until_there(self, queue: str, messages: int, began: float) -> float:
         connection = await aiormq.connect(self.amqp_url)
         channel = await connection.channel()
-        while True:
-            declared = await channel.queue_declare(queue, durable=True, passive=True, arguments=_QUORUM)
-            if (declared.message_count or 0) >= messages:
-                took = time.monotonic() - began
-                await connection.close()
-                return took
-            await asyncio.sleep(0.02)
+        async with asyncio.timeout(_PATIENCE_S):
+            while True:
+                declared = await channel.queue_declare(queue, durable=True, passive=True, arguments=_QUORUM)
+                if (declared.message_count or 0) >= messages:
+                    took = time.monotonic() - began
+                    await connection.close()
+                    return took
+                await asyncio.sleep(0.02)
 
 
 if __name__ == "__main__":

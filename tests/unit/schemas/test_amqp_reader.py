@@ -184,21 +184,26 @@ def test_no_properties_are_an_error(data: bytes) -> None:
     assert isinstance(read_properties(data), Properties | None)
 
 
-async def test_the_library_is_told_that_a_broker_lives_which_speaks_to_receivers_only() -> None:
+@pytest.mark.parametrize(("told_every_s", "told"), [(0.0, True), (60.0, False)])
+async def test_the_library_is_told_now_and_then_of_a_broker_that_speaks_to_receivers_only(
+    monkeypatch: pytest.MonkeyPatch, told_every_s: float, told: bool
+) -> None:
     """It ends a connection on which it reads nothing for long."""
+    monkeypatch.setattr("schemas.amqp_transport._TOLD_EVERY_S", told_every_s)
 
     async def speak(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for number in range(1, 30):
-            writer.write(frames(OURS, Basic.Ack(number)))
-            await asyncio.sleep(0.1)
+        await serving.wait()
+        writer.writelines(frames(OURS, Basic.Ack(number)) for number in range(1, 30))
         writer.close()
 
+    serving = asyncio.Event()
     server = await asyncio.start_server(speak, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     transport, receiver = Transport(), Heard()
     url = SimpleNamespace(scheme="amqp", host=host, port=port)
     reader, writer = await transport.create(url, ssl_context_provider=None)
     transport.serve({OURS: receiver})
+    serving.set()
     async with asyncio.timeout(10):
         read = await reader.read()
     writer.close()
@@ -206,4 +211,5 @@ async def test_the_library_is_told_that_a_broker_lives_which_speaks_to_receivers
     await server.wait_closed()
 
     assert [number for number, _, _ in receiver.all] == list(range(1, 30))
-    assert read in {HEARTBEAT, HEARTBEAT * 2}
+    assert read == HEARTBEAT * (len(read) // len(HEARTBEAT))
+    assert bool(read) is told
