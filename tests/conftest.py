@@ -19,7 +19,7 @@ from hub.installation import Installation, install
 from tests.agencies import COUNTRY, Agencies
 from tests.builders import NOW
 from tests.hub_process import HubProcess, free_port
-from tests.services import Broker, run_sql, some_postgresql, some_rabbitmq, unavailable, with_path
+from tests.services import Broker, run_sql, scratch, some_postgresql, some_rabbitmq, unavailable, with_path
 
 
 def pytest_configure() -> None:
@@ -61,7 +61,7 @@ def asyncio_errors(request: pytest.FixtureRequest) -> Iterator[list[str]]:
 
 @pytest.fixture(scope="session")
 def private_directory(pytestconfig: pytest.Config) -> Iterator[Path]:
-    with run_directory("test", base_dir=pytestconfig.rootpath / ".truc") as directory:
+    with run_directory("test", base_dir=scratch(pytestconfig.rootpath)) as directory:
         yield directory
 
 

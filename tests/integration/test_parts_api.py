@@ -325,10 +325,13 @@ async def test_e905_and_e901_failures_of_the_hub_are_told_without_a_trace(
 
 
 async def test_two_uploads_of_one_part_at_a_time_store_it_once(asking: Asking):
-    responses = await asyncio.gather(
-        *(asking.upload(content, agency) for agency in (SENDER, PROVINCE) for content in (LARGE, LARGE, SMALL, SMALL))
+    answers = await asyncio.gather(
+        *(asking.upload(content, agency) for agency in (SENDER, PROVINCE) for content in (LARGE, LARGE, SMALL, SMALL)),
+        return_exceptions=True,
     )
-    assert {response.status_code for response in responses} <= {204, 409}
+    for answer in answers:
+        # Who is turned away while still sending may find the connection closed before the answer has come.
+        assert isinstance(answer, httpx2.TransportError) or answer.status_code in {204, 409}, answer
     for agency in (SENDER, PROVINCE):
         for content in (LARGE, SMALL):
             state = upload_state(await asking.ask(content, agency))
