@@ -16,7 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from adapters.client import AgencyClient, Arrival, Delivery, Letter
+from adapters.arrivals import Arrival, Delivery, Letter
+from adapters.client import AgencyClient
 from adapters.errors import AgencyError, NoQueue, RefusedByBroker
 from schemas.receipt import StatusCode
 

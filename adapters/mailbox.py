@@ -29,7 +29,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self, cast
 from uuid import UUID
 
-from adapters.client import Reply
+from adapters.arrivals import Reply
 from adapters.sqlite_file import SqliteFile
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId, delivery_id_of
 from schemas.receipt import Answer, Notice, Receipt, Status

@@ -29,7 +29,8 @@ from urllib.parse import quote
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from adapters.client import AgencyClient, Delivery, Letter, Rejected
+from adapters.arrivals import Delivery, Letter, Rejected
+from adapters.client import AgencyClient
 from adapters.errors import AgencyError, BrokerError, RefusedByBroker
 from adapters.inbox_guard import InboxGuard
 from adapters.service import log_to_stderr

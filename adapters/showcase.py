@@ -29,8 +29,9 @@ from typing import Any, Final, Literal
 import httpx2
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from adapters.arrivals import Delivery, Letter, Rejected
 from adapters.cli.wiring import client_of
-from adapters.client import AgencyClient, Delivery, Letter, Rejected
+from adapters.client import AgencyClient
 from adapters.errors import AgencyError
 from adapters.inbox_guard import InboxGuard
 from adapters.service import log_to_stderr

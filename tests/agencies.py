@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from adapters.client import AgencyClient, Delivery, Letter, Rejected
+from adapters.arrivals import Delivery, Letter, Rejected
+from adapters.client import AgencyClient
 from adapters.errors import AgencyError
 from adapters.inbox_guard import InboxGuard
 from adapters.signer import load_signer

@@ -14,7 +14,8 @@ import typer
 from adapters.cli.output import OUTCOMES_VI, STATUSES_VI, Exit, Misused, Session, explain_error, run, say
 
 if TYPE_CHECKING:
-    from adapters.client import AgencyClient, Arrival, Delivery
+    from adapters.arrivals import Arrival, Delivery
+    from adapters.client import AgencyClient
 
 
 def listen(
@@ -97,7 +98,7 @@ class _Printer:
 
     async def handle(self, arrival: "Arrival") -> bool:
         """Hand an arrival over; returns whether it counts, which a document whose parts did not come does not."""
-        from adapters.client import Delivery, Letter
+        from adapters.arrivals import Delivery, Letter
         from adapters.errors import PartError
 
         facts = _facts(arrival)
@@ -177,7 +178,7 @@ def _in_vietnamese(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def _facts(arrival: "Arrival") -> dict[str, Any]:
-    from adapters.client import Delivery, Letter
+    from adapters.arrivals import Delivery, Letter
     from schemas.receipt import Receipt, Status
 
     facts: dict[str, Any] = {"delivery": str(arrival.delivery_id), "to": arrival.recipient}

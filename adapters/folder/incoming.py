@@ -12,7 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from adapters.client import AgencyClient, Arrival, Delivery, Letter
+from adapters.arrivals import Arrival, Delivery, Letter
+from adapters.client import AgencyClient
 from adapters.examination import unproven_envelope
 from adapters.folder.journal import Arrived, Sent
 from adapters.folder.outgoing import Outgoing

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Final
 
-from adapters.client import Delivery, Letter, Rejected
+from adapters.arrivals import Delivery, Letter, Rejected
 from adapters.errors import AgencyError, Unusable
 from adapters.gateway.office import Bell, Office
 from adapters.mailbox import Arrived, Kind

@@ -8,7 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from adapters.client import AgencyClient, Delivery
+from adapters.arrivals import Delivery
+from adapters.client import AgencyClient
 from adapters.errors import Unusable
 from adapters.gateway.index import DirectoryIndex
 from adapters.gateway.problems import Refusal

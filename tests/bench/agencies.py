@@ -22,7 +22,8 @@ from typing import Any
 
 import uvloop
 
-from adapters.client import AgencyClient, Delivery, Letter, Rejected
+from adapters.arrivals import Delivery, Letter, Rejected
+from adapters.client import AgencyClient
 from adapters.inbox_guard import InboxGuard
 from adapters.signer import load_signer
 from adapters.trust import Trust

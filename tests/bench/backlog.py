@@ -25,7 +25,8 @@ from typing import Any
 
 import uvloop
 
-from adapters.client import AgencyClient, Delivery
+from adapters.arrivals import Delivery
+from adapters.client import AgencyClient
 from adapters.inbox_guard import InboxGuard
 from adapters.signer import load_signer
 from adapters.trust import Trust

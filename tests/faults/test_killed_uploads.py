@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from adapters.client import Delivery
+from adapters.arrivals import Delivery
 from hub.blobs.store import BlobStore
 from hub.core.part import CHUNK_BYTES
 from hub.installation import Installation

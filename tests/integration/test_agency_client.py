@@ -11,7 +11,8 @@ from urllib.parse import quote
 import aio_pika
 import pytest
 
-from adapters.client import AgencyClient, Delivery, Letter, Rejected
+from adapters.arrivals import Delivery, Letter, Rejected
+from adapters.client import AgencyClient
 from adapters.errors import NoQueue, NotConfirmed, NotTaken, RefusedByBroker, Unreachable, Unusable
 from adapters.inbox_guard import InboxGuard
 from adapters.trust import Trust
@@ -228,7 +229,7 @@ async def test_a_step_that_is_cancelled_while_a_duplicate_is_answered_ends_as_ca
         async def blocked(*_arguments, **_options) -> None:
             await asyncio.sleep(60)
 
-        monkeypatch.setattr(client, "_send_receipt", blocked)
+        monkeypatch.setattr(client._outbox, "send_receipt", blocked)
         await axis.deliver(token, axis.agency)
         assert await nothing_arrives(client.arrivals(), within_s=1)
 
@@ -275,7 +276,7 @@ async def test_what_a_lost_connection_brought_does_not_pile_up_while_nobody_take
         in_hand = await first(deliveries)
         for _ in range(3):
             await close_consumer(axis, axis.agency)
-            await eventually(lambda: client._arrived.qsize() == 5, PATIENCE_S, client._arrived.qsize)
+            await eventually(lambda: client._inbox._arrived.qsize() == 5, PATIENCE_S, client._inbox._arrived.qsize)
         await client.receipt(in_hand)
         for _ in range(7):
             async with await first(deliveries) as delivery:

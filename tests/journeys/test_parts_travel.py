@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.client import Delivery
+from adapters.arrivals import Delivery
 from adapters.errors import PartError
 from hub.installation import Installation
 from schemas.identifiers import AgencyCode

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters.client import AgencyClient, Delivery
+from adapters.arrivals import Delivery
+from adapters.client import AgencyClient
 from adapters.inbox_guard import InboxGuard
 from adapters.signer import load_signer
 from adapters.trust import Trust
