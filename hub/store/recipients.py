@@ -61,6 +61,29 @@ ORDER BY recipient
 FOR UPDATE
 """  # noqa: S608 - a constant
 
+# Locks them all, in order. Of those that are well and only gave a sign of life ($2) nothing but its time changes, so that is
+# written at once; the others are returned. In a large country nearly every agency of a batch is news for a minute.
+_LOCK_AND_SEE: Final = f"""
+WITH locked AS (
+    SELECT {BREAKER_COLUMNS}
+    FROM recipients
+    WHERE recipient = ANY($1::text[])
+    ORDER BY recipient
+    FOR UPDATE
+), well AS (
+    UPDATE recipients
+    SET seen_at = $3
+    FROM locked
+    WHERE recipients.recipient = locked.recipient AND locked.recipient = ANY($2::text[])
+        AND locked.phase = 'closed' AND locked.failures = 0 AND locked.failing_since IS NULL AND locked.code IS NULL
+    RETURNING recipients.recipient
+)
+SELECT {BREAKER_COLUMNS}
+FROM locked
+WHERE recipient NOT IN (SELECT recipient FROM well)
+ORDER BY recipient
+"""  # noqa: S608 - a constant
+
 _CHANGE: Final = f"""
 UPDATE recipients
 SET ({", ".join(_COLUMNS[1:])}) = ROW (
@@ -112,10 +135,12 @@ async def note_signs(
     routine = [code for code in signs if code not in telling]
     if routine:
         rows = await connection.fetch(_CONCERNED, routine, now - _SEEN_IS_EXACT_TO)
-        telling |= {AgencyCode(row["code"]) for row in rows}
-    if not telling:
+        routine = [AgencyCode(row["code"]) for row in rows]
+    if not telling and not routine:
         return []
-    before = await lock_recipients(connection, telling)
+    codes = sorted(telling.union(routine))
+    await connection.execute(_ADD, codes)
+    before = [breaker_of(row) for row in await connection.fetch(_LOCK_AND_SEE, codes, routine, now)]
     changes = [after_each(breaker, signs[breaker.recipient], policy, now) for breaker in before]
     await change_recipients(connection, [steps[-1] for steps in changes])
     return [step for steps in changes for step in pairwise(steps)]
