@@ -75,7 +75,7 @@ WITH locked AS (
     SET seen_at = $3
     FROM locked
     WHERE recipients.recipient = locked.recipient AND locked.recipient = ANY($2::text[])
-        AND locked.phase = 'closed' AND locked.failures = 0 AND locked.failing_since IS NULL AND locked.code IS NULL
+        AND locked.phase = 'closed' AND locked.failing_since IS NULL
     RETURNING recipients.recipient
 )
 SELECT {BREAKER_COLUMNS}

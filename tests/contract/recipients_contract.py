@@ -183,6 +183,31 @@ class RecipientsContract:
         assert row.delivery.state == "pending"
         assert await store.ledger.tend(nobody, due_at) == []
 
+    async def test_an_answer_ends_a_row_of_failures(self, store: Store):
+        await go_down(store, FAILURES - 1)
+        answered = to_one()
+        await take_over(store, answered)
+        await attempt(store, NOW, "routed")
+        await store.ledger.record_answers([a.receipt(answered.delivery_id(answered.addressees[0]))], a.settle, LATER)
+        found = await breaker(store)
+        assert (found.failures, found.failing_since, found.code, found.seen_at) == (0, None, None, LATER)
+
+    async def test_a_drain_counts_what_is_answered(self, store: Store):
+        await go_down(store)
+        await hold_what_is_due(store, LATER)
+        due_at = (await breaker(store)).due_at
+        assert due_at is not None
+        for now in (due_at, due_at + timedelta(minutes=2)):  # the probe, then what goes out first of the rest
+            await store.ledger.tend(nobody, now)
+            await attempt(store, now, "routed")
+            rows = [row.delivery for row in (await store.rows()).values() if row.delivery.recipient == RECIPIENT]
+            ids = [delivery.delivery_id for delivery in rows if delivery.state == "routed"]
+            assert ids
+            await store.ledger.record_answers([a.receipt(*ids, now=now)], a.settle, now)
+        found = await breaker(store)
+        assert (found.phase, found.settled) == ("draining", found.released)
+        assert found.released > 0
+
     async def test_a_drain_ends_with_a_recipient_that_is_well(self, store: Store):
         await go_down(store)
         await hold_what_is_due(store, LATER)
