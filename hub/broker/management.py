@@ -63,7 +63,8 @@ class Management:
         """
         with _translated():
             version = (await self._get("/overview", columns="rabbitmq_version"))["rabbitmq_version"]
-            nodes = await self._get("/nodes", columns="fd_total")
+            # With the name, which is always there: of a node that has not counted yet an empty list would come.
+            nodes = await self._get("/nodes", columns="name,fd_total")
         if not version.startswith("3."):  # RabbitMQ 4 reserves none
             return None
         return min((node["fd_total"] for node in nodes if node.get("fd_total")), default=None)
