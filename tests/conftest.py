@@ -61,7 +61,13 @@ def asyncio_errors(request: pytest.FixtureRequest) -> Iterator[list[str]]:
 
 @pytest.fixture(scope="session")
 def private_directory(pytestconfig: pytest.Config) -> Iterator[Path]:
-    with run_directory("test", base_dir=scratch(pytestconfig.rootpath)) as directory:
+    with run_directory("test", base_dir=pytestconfig.rootpath / ".truc") as directory:
+        yield directory
+
+
+@pytest.fixture(scope="session")
+def scratch_directory(pytestconfig: pytest.Config) -> Iterator[Path]:
+    with run_directory("scratch", base_dir=scratch(pytestconfig.rootpath)) as directory:
         yield directory
 
 
@@ -79,9 +85,9 @@ def vhost(rabbitmq: Broker) -> Iterator[Broker]:
 
 
 @pytest.fixture(scope="session")
-def postgresql(private_directory: Path) -> Iterator[str]:
+def postgresql(scratch_directory: Path) -> Iterator[str]:
     """The superuser's URL of the cluster that all tests share; `database_url` is a database in it for one test."""
-    with some_postgresql(private_directory / "postgresql") as url:
+    with some_postgresql(scratch_directory / "postgresql") as url:
         yield url
 
 

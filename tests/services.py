@@ -133,7 +133,7 @@ def some_postgresql(directory: Path) -> Iterator[str]:
 
 
 def scratch(checkout: Path) -> Path:
-    """Say where the tests' own servers keep their data: in memory where there is room, else in the checkout.
+    """Say where the tests' shared PostgreSQL keeps its data: in memory where there is room, else in the checkout.
 
     A database is five hundred files, which a disk makes in half a second and memory in a twentieth.
     """

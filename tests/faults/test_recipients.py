@@ -108,7 +108,7 @@ async def test_what_was_given_back_is_lost_with_the_dead_letter_queue(
             sent = await submit(agencies, 6, PROVINCE, COMMUNE)
             await eventually(lambda: len(taken) >= 6, 20, taken)
         path = f"/queues/{vhost.vhost}/{quote(DEAD, safe='')}"
-        await eventually(lambda: vhost.manage("GET", path).get("messages", 0) >= 6, 20, pause_s=0.5)
+        await eventually(lambda: vhost.manage("GET", path).get("messages", 0) >= 6, 40, pause_s=0.5)
         vhost.manage("DELETE", f"{path}/contents")
         await agencies.restart(PROVINCE)
         await agencies.everyone_has(sent, 60, recipients=(PROVINCE, COMMUNE))
