@@ -10,7 +10,7 @@ from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
 from schemas.receipt import Answer, Notice, Outcome, Receipt, Status
 
 
-class Desk(Protocol):
+class Client(Protocol):
     """Where what has arrived is answered: the client that it came to."""
 
     async def receipt(
@@ -67,7 +67,7 @@ class Delivery:
     token: bytes = field(repr=False)
     redelivered: bool
     interrupted: bool
-    _desk: Desk = field(repr=False)
+    _client: Client = field(repr=False)
 
     async def __aenter__(self) -> Self:
         return self
@@ -76,11 +76,11 @@ class Delivery:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            await self._desk.receipt(self)
+            await self._client.receipt(self)
         elif isinstance(error, Exception):
-            await self._desk.receipt(self, "failed", code="E807", detail=type(error).__name__)
+            await self._client.receipt(self, "failed", code="E807", detail=type(error).__name__)
         else:
-            self._desk.leave_open(self.delivery_id)
+            self._client.leave_open(self.delivery_id)
 
 
 @dataclass(slots=True, eq=False)
@@ -103,7 +103,7 @@ class Letter:
     recipient: AgencyCode
     content: Receipt | Status | Notice
     token: bytes = field(repr=False)
-    _desk: Desk = field(repr=False)
+    _client: Client = field(repr=False)
 
     async def __aenter__(self) -> Self:
         return self
@@ -112,11 +112,11 @@ class Letter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            await self._desk.acknowledge(self)
+            await self._client.acknowledge(self)
         elif isinstance(error, Exception):
-            await self._desk.give_back(self)
+            await self._client.give_back(self)
         else:
-            self._desk.leave_open(self.delivery_id)
+            self._client.leave_open(self.delivery_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,7 @@ class AgencyClient:
             trust=trust,
             guard=guard,
             outbox=self._outbox,
-            desk=self,
+            client=self,
             prefetch=prefetch,
             expired_too=expired_too,
             clock=clock,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeVar
 
-from adapters.arrivals import Arrival, Delivery, Desk, Letter, Rejected
+from adapters.arrivals import Arrival, Client, Delivery, Letter, Rejected
 from adapters.channel import Message
 from adapters.errors import BrokerError, Unusable
 from adapters.inbox_guard import Found, HandedOver, InboxGuard
@@ -45,7 +45,7 @@ class Inbox:
         trust: Its view of the directory.
         guard: Its memory of what was handed over.
         outbox: Where duplicates and what cannot be believed are answered.
-        desk: Where the application answers everything else.
+        client: Where the application answers everything else.
         prefetch: Most messages that the broker hands out before the first is settled.
         expired_too: Whether documents are laid out whose lifetime is over.
         clock: The present, aware.
@@ -59,7 +59,7 @@ class Inbox:
         trust: Trust,
         guard: InboxGuard,
         outbox: Outbox,
-        desk: Desk,
+        client: Client,
         prefetch: int,
         expired_too: bool,
         clock: Callable[[], datetime],
@@ -68,7 +68,7 @@ class Inbox:
         self._trust = trust
         self._guard = guard
         self._outbox = outbox
-        self._desk = desk
+        self._client = client
         self._expired_too = expired_too
         self._clock = clock
         self._arrived: asyncio.Queue[Message | BrokerError | None] = asyncio.Queue()
@@ -233,10 +233,10 @@ class Inbox:
     def _arrival(self, each: "_InHand", verified: Verified, content: Content, *, interrupted: bool) -> Arrival:
         token, recipient, delivery_id = each.message.body, each.recipient, each.delivery_id
         if not isinstance(content, Envelope):
-            return Letter(delivery_id, recipient, content, token, self._desk)
+            return Letter(delivery_id, recipient, content, token, self._client)
         redelivered = each.message.redelivered
         return Delivery(
-            delivery_id, verified.document_id, recipient, content, token, redelivered, interrupted, self._desk
+            delivery_id, verified.document_id, recipient, content, token, redelivered, interrupted, self._client
         )
 
     async def _settle_unproven(self, unproven: Unproven, each: "_InHand") -> None:
