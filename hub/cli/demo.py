@@ -121,8 +121,8 @@ def _hub(installation: "Installation", folder: Path, port: int) -> Iterator[None
         "TRUC_RECEIPT_DEADLINE_S": "20",
     }
     hub = Process("hub", folder, grace_s=_STOP_TIMEOUT_S)
-    hub.start([sys.executable, "-m", "hub", "run"], {**environment, "PYTHONPATH": _root()})
     try:
+        hub.start([sys.executable, "-m", "hub", "run"], {**environment, "PYTHONPATH": _root()})
         hub.wait_until(lambda: _is_ready(port), timeout_s=_START_TIMEOUT_S)
         yield
     finally:
@@ -205,14 +205,14 @@ def _showcase(installation: "Installation", folder: Path) -> dict[str, Any]:
 
 def _run_agencies(program: str, config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Run agencies in a process of their own, as real agencies would be, and read what they say at the end."""
-    from hub.dev.processes import DevError
+    from hub.dev.processes import DevError, interrupts_held
 
     file = folder / f"{program}.json"
     file.touch(mode=0o600)
     file.write_text(json.dumps(config))
     process = None
     try:
-        with _interrupts_held():  # a Ctrl-C within Popen would leave a process behind that nobody knows
+        with interrupts_held():
             process = subprocess.Popen(  # noqa: S603 - our own program
                 [sys.executable, "-m", f"adapters.{program}", "--config", str(file)],
                 stdout=subprocess.PIPE,
@@ -228,19 +228,6 @@ def _run_agencies(program: str, config: Mapping[str, Any], folder: Path) -> dict
     if not lines:
         raise DevError(f"The simulated agencies ({program}) ended without a summary.")
     return dict(json.loads(lines[-1]))
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Let a Ctrl-C wait until the end of the block."""
-    held: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if held and before is not signal.SIG_IGN:
-        raise KeyboardInterrupt
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

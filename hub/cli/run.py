@@ -98,9 +98,10 @@ def _echo(installation: "Installation") -> Iterator[None]:
     echo = Process("echo", folder)
     config = folder / "agencies" / f"{ECHO}.toml"
     root = str(Path(__file__).parents[2])
-    echo.start([sys.executable, "-m", "adapters", "--config", str(config), "echo"], {**os.environ, "PYTHONPATH": root})
-    say(f"Đơn vị phản hồi {ECHO} trả lời mọi văn bản thử (truc-agency test).")
+    program = [sys.executable, "-m", "adapters", "--config", str(config), "echo"]
     try:
+        echo.start(program, {**os.environ, "PYTHONPATH": root})
+        say(f"Đơn vị phản hồi {ECHO} trả lời mọi văn bản thử (truc-agency test).")
         yield
     finally:
         echo.stop()

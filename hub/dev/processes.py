@@ -12,9 +12,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -81,7 +82,7 @@ class Process:
         return pids[-1]
 
     def start(self, argv: list[str], environment: Mapping[str, str]) -> None:
-        """Start the server with exactly this environment.
+        """Start the server with exactly this environment. It runs when this returns, and does not when it raises.
 
         Raises:
             DevError: When it ends at once.
@@ -97,17 +98,21 @@ class Process:
             gid=gid,
         )
         self._pid_file.unlink(missing_ok=True)
-        with self._log_file.open("ab") as log:
-            self._guard = subprocess.Popen(
-                [sys.executable, "-I", "-S", guard.__file__, json.dumps(asdict(order))],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self._directory,
-                env=dict(environment),
-                start_new_session=True,
-            )
-        self.wait_until(self._pid_file.exists, timeout_s=10)
+        try:
+            with self._log_file.open("ab") as log, interrupts_held():
+                self._guard = subprocess.Popen(
+                    [sys.executable, "-I", "-S", guard.__file__, json.dumps(asdict(order))],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=self._directory,
+                    env=dict(environment),
+                    start_new_session=True,
+                )
+            self.wait_until(self._pid_file.exists, timeout_s=10)
+        except BaseException:
+            self.stop()  # Who called does not have it yet.
+            raise
 
     def wait_until(self, ready: Callable[[], bool], *, timeout_s: float) -> None:
         """Wait until the server is ready.
@@ -152,6 +157,25 @@ class Process:
         assert self._guard is not None
         self._guard.wait()
         self._guard = None
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Let a Ctrl-C wait until the end of the block: within `Popen` it would leave a process that nobody knows.
+
+    In another thread than the main one there is nothing to hold, as a Ctrl-C never ends what runs there.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        signal.raise_signal(signal.SIGINT)
 
 
 def end_leftovers(directory: Path) -> None:

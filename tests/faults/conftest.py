@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aio_pika
 import pytest
 
 from adapters.errors import BrokerError
@@ -94,6 +95,13 @@ class Traffic:
 async def audit(installation: Installation) -> dict[str, Any]:
     """Run `truc audit` as an operator does; fails when it finds anything."""
     return await truc_json(installation, "audit", "--full")
+
+
+async def waiting(installation: Installation, queue: str, count: int) -> bool:
+    """Tell whether so many messages wait in a queue; the management API would know it seconds later."""
+    async with await aio_pika.connect(installation.settings["amqp_url"]) as connection:
+        declared = await (await connection.channel()).declare_queue(queue, passive=True)
+        return (declared.declaration_result.message_count or 0) >= count
 
 
 @pytest.fixture

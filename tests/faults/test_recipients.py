@@ -18,7 +18,7 @@ from schemas.receipt import RECEIPT_TYP, Answer, Receipt
 from schemas.signing import sign
 from tests.agencies import COMMUNE, MINISTRY, PROVINCE, Agencies, document
 from tests.command_line import traced, truc_json
-from tests.faults.conftest import Traffic, audit
+from tests.faults.conftest import Traffic, audit, waiting
 from tests.hub_process import HubProcess, eventually
 from tests.services import Broker, ask_sql
 
@@ -107,9 +107,8 @@ async def test_what_was_given_back_is_lost_with_the_dead_letter_queue(
         async with plain_consumer(installation, "reject") as taken:
             sent = await submit(agencies, 6, PROVINCE, COMMUNE)
             await eventually(lambda: len(taken) >= 6, 20, taken)
-        path = f"/queues/{vhost.vhost}/{quote(DEAD, safe='')}"
-        await eventually(lambda: vhost.manage("GET", path).get("messages", 0) >= 6, 40, pause_s=0.5)
-        vhost.manage("DELETE", f"{path}/contents")
+        await eventually(lambda: waiting(installation, DEAD, 6), 20)
+        vhost.manage("DELETE", f"/queues/{vhost.vhost}/{quote(DEAD, safe='')}/contents")
         await agencies.restart(PROVINCE)
         await agencies.everyone_has(sent, 60, recipients=(PROVINCE, COMMUNE))
         assert await events(installation, "delivery.returned") == 0

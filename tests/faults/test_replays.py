@@ -27,7 +27,7 @@ from schemas.receipt import RECEIPT_TYP, Answer, Receipt
 from schemas.signing import Signer, sign
 from tests.agencies import MINISTRY, PROVINCE, Agencies, document
 from tests.command_line import truc, truc_json
-from tests.faults.conftest import audit
+from tests.faults.conftest import audit, waiting
 from tests.faults.test_recipients import plain_consumer, running
 from tests.hub_process import eventually
 from tests.keys import make_certificate
@@ -250,7 +250,7 @@ async def test_what_was_given_back_is_lost_with_the_dead_letter_queue(scene: Sce
     """Nobody has read `truc.dead`, and its contents are deleted by hand: the ledger still knows what is owed."""
     async with replayed_to_a_plain_consumer(scene, REJECTING, "reject") as (documents, replay, taken):
         await eventually(lambda: len(taken) >= 4, 20, taken)
-    await eventually(lambda: waiting(scene, DEAD, 4), 20)
+    await eventually(lambda: waiting(scene.installation, DEAD, 4), 20)
     scene.vhost.manage("DELETE", f"/queues/{scene.vhost.vhost}/{quote(DEAD, safe='')}/contents")
     await scene.agencies.join(REJECTING)
     await scene.until({"received": 4}, REJECTING)
@@ -260,13 +260,6 @@ async def test_what_was_given_back_is_lost_with_the_dead_letter_queue(scene: Sce
     assert await events(scene, "delivery.returned", REJECTING) == 0
     assert await events(scene, "delivery.overdue", REJECTING) >= 4
     await check(scene, documents, REJECTING)
-
-
-async def waiting(scene: Scene, queue: str, count: int) -> bool:
-    """Tell whether so many messages wait in a queue; the management API would know it seconds later."""
-    async with await aio_pika.connect(scene.installation.settings["amqp_url"]) as connection:
-        declared = await (await connection.channel()).declare_queue(queue, passive=True)
-        return (declared.declaration_result.message_count or 0) >= count
 
 
 async def test_two_operators_replay_the_same_while_more_of_it_fails(scene: Scene) -> None:

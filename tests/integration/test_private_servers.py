@@ -17,10 +17,11 @@ import psutil
 import pytest
 
 from hub.dev import postgresql as dev_postgresql
+from hub.dev import processes
 from hub.dev import rabbitmq as dev_rabbitmq
 from hub.dev.cluster import cluster
 from hub.dev.postgresql import PrivatePostgreSQL
-from hub.dev.processes import DevError
+from hub.dev.processes import DevError, Process
 from hub.dev.rabbitmq import PrivateRabbitMQ
 from hub.dev.servers import Servers, clean, missing
 from tests.services import Broker, run_sql, unavailable
@@ -343,6 +344,33 @@ async def test_kept_servers_are_for_one_process_at_a_time_and_keep_their_data(di
         await run_sql(servers.database_url, "DROP TABLE kept")
     clean(directory)
     assert names_in(directory) == ["lock"]
+
+
+@pytest.mark.parametrize("moment", ["forking", "waiting"])
+def test_a_start_that_is_interrupted_leaves_no_process(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    forked: list[int] = []
+
+    def popen(*args: object, **options: object) -> subprocess.Popen[bytes]:
+        process = real(*args, **options)
+        forked.append(process.pid)
+        if moment == "forking":
+            signal.raise_signal(signal.SIGINT)
+        return process
+
+    def interrupted(*_: object, **__: object) -> None:
+        wait_until((directory / "sleeper.pid").exists, within_s=10)
+        signal.raise_signal(signal.SIGINT)
+
+    real = subprocess.Popen
+    monkeypatch.setattr(processes.subprocess, "Popen", popen)
+    if moment == "waiting":
+        monkeypatch.setattr(Process, "wait_until", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Process("sleeper", directory).start(["sleep", "600"], os.environ)
+    assert len(forked) == 1
+    assert processes_in(directory) == []
 
 
 @pytest.mark.parametrize("way", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
