@@ -134,7 +134,8 @@ async def run(config: Mapping[str, Any], documents: Iterable[Mapping[str, Any]],
                 AgencyClient(account["amqp_url"], code, signer, trust, guard, prefetch=500)
             )
             endpoints[code] = Endpoint(client, code, signer, tally)
-        receiving = [asyncio.create_task(endpoint.receive()) for endpoint in endpoints.values()]
+        answering = endpoints.values() if config["answers"] else ()
+        receiving = [asyncio.create_task(endpoint.receive()) for endpoint in answering]
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         gc.collect()

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from random import Random
@@ -94,17 +95,13 @@ def measure(
         )
         hubs = [ending.enter_context(hub_process(installation, folder, loops.split(","))) for loops in hub]
         at_s = planned_moments(per_s, len(documents)) if per_s else ()
-        sides = list(agency_processes(installation, folder, people, documents, (agencies, window), ending, at_s))
+        shares = even_sides(installation, agencies)
+        sides = agency_processes(installation, folder, people, documents, shares, window, ending, at_s)
         profilers = _profilers([*hubs, *(side.pid for side in sides)]) if profile else []
         before = cpu_by_process()
         with watch.running(dict(zip(hub, hubs, strict=True))) if watch else nullcontext():
             began = time.monotonic()
-            for side in sides:
-                assert side.stdin is not None
-                side.stdin.write(b"go\n")
-                side.stdin.flush()
-            for side in sides:
-                side.wait()
+            go(sides)
             seconds = time.monotonic() - began
         saw = results(folder)
         cpu = {name: round(used - before.get(name, 0.0), 2) for name, used in cpu_by_process().items()}
@@ -145,37 +142,57 @@ def _is_ready(port: int) -> bool:
     return ready(port)
 
 
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What one process of the agencies' side does.
+
+    Attributes:
+        codes: Its endpoints.
+        sends: Whether it sends their documents.
+        answers: Whether it takes what comes for them, and answers it.
+        nice: Added to its niceness; the scheduler gives a process with 10 a tenth of what it gives one with 0.
+    """
+
+    codes: Sequence[str]
+    sends: bool = True
+    answers: bool = True
+    nice: int = 0
+
+
 def agency_processes(
     installation: Installation,
     folder: Path,
     people: Nation2019,
     documents: Sequence[Planned],
-    processes_and_window: tuple[int, int],
+    sides: Sequence[Side],
+    window: int,
     ending: ExitStack,
     at_s: Sequence[float] = (),
     guards: Path | None = None,
-) -> Iterator[subprocess.Popen[bytes]]:
-    processes, window = processes_and_window
+) -> list[subprocess.Popen[bytes]]:
+    """Start the agencies' side; each process is ready and waits for a line on its standard input."""
     endpoint_of = {entry.code: entry.endpoint for entry in people.file.agencies}
-    shares: list[list[str]] = [[] for _ in range(processes)]
-    for index, code in enumerate(sorted(installation.accounts)):
-        shares[index % processes].append(code)
-    sides = []
-    for number, codes in enumerate(shares):
-        mine = set(codes)
+    started = []
+    for number, side in enumerate(sides):
+        mine = set(side.codes)
         sent = [(index, item) for index, item in enumerate(documents) if endpoint_of[item.sender] in mine]
+        to_receive = sum(endpoint_of[to] in mine for item in documents for to in item.recipients)
+        to_be_answered = sum(len(item.recipients) for _, item in sent)
+        own_guards = (guards or folder) / f"guards-{number}"
+        own_guards.mkdir()
         config = {
             "directory_file": str(installation.directory_file.absolute()),
             "documents_file": str((folder / f"documents-{number}.jsonl").absolute()),
             "moments_file": str((folder / f"moments-{number}.txt").absolute()),
             "result_file": str((folder / f"result-{number}.json").absolute()),
-            "window": window // processes,
-            "endpoints": [_account(installation, code, guards or folder) for code in codes],
-            "to_receive": sum(endpoint_of[to] in mine for item in documents for to in item.recipients),
-            "to_be_answered": sum(len(item.recipients) for _, item in sent),
+            "window": window // len(sides),
+            "endpoints": [_account(installation, code, own_guards) for code in side.codes],
+            "answers": side.answers,
+            "to_receive": to_receive if side.answers else 0,
+            "to_be_answered": to_be_answered if side.answers else 0,
         }
         with Path(config["documents_file"]).open("w") as lines:
-            for index, item in sent:
+            for index, item in sent if side.sends else ():
                 planned = {"at_s": at_s[index]} if at_s else {}
                 document = {
                     "endpoint": endpoint_of[item.sender],
@@ -187,18 +204,34 @@ def agency_processes(
                 lines.write(json.dumps(document | planned) + "\n")
         file = folder / f"agencies-{number}.json"
         file.write_text(json.dumps(config))
-        side = subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.agencies", str(file)],
+        process = subprocess.Popen(
+            ["nice", "-n", str(side.nice), sys.executable, "-m", "tests.bench.agencies", str(file)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
         )
-        ending.callback(side.kill)
-        sides.append(side)
+        ending.callback(process.kill)
+        started.append(process)
+    for process in started:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+    return started
+
+
+def even_sides(installation: Installation, processes: int) -> list[Side]:
+    """Share the endpoints out to so many processes."""
+    codes = sorted(installation.accounts)
+    return [Side(codes[number::processes]) for number in range(processes)]
+
+
+def go(sides: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Let all processes of the agencies' side begin, and wait until they have ended."""
     for side in sides:
-        assert side.stdout is not None
-        assert side.stdout.readline() == b"ready\n"
-    yield from sides
+        assert side.stdin is not None
+        side.stdin.write(b"go\n")
+        side.stdin.flush()
+    for side in sides:
+        side.wait()
 
 
 def results(folder: Path) -> list[dict[str, Any]]:
