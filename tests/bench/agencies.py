@@ -2,7 +2,8 @@
 
 `python -m tests.bench.agencies CONFIG` prints `ready`, waits for a line on stdin, signs and sends its documents, answers
 everything that arrives with signed receipts, several deliveries in one where they come together, and ends when every
-receipt for its own documents is back and everything expected has arrived. What it saw goes into files.
+receipt for its own documents is back and everything expected has arrived. Told not to answer, it takes nothing, and ends when
+its documents are sent; another process then takes what comes for the same endpoints. What it saw goes into files.
 
 Documents with a planned time are sent at that time, whatever has become of those before them, and their delays count from
 it; others as fast as the window allows. Each is read from the file of documents, made and signed when it is its turn, and
