@@ -26,6 +26,7 @@ from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 from schemas.amqp_frames import ack_frame, publish_frames, reject_frame
 from schemas.amqp_reader import Arrived, Receiver, read_properties
 from schemas.amqp_transport import Transport
+from schemas.bundle import untie
 
 Said = Literal["taken", "returned", "not-taken"]
 """What the broker said about a publish."""
@@ -33,14 +34,14 @@ Said = Literal["taken", "returned", "not-taken"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message as it came.
+    """A message as it came, or one of those that came in it.
 
     Attributes:
-        body: The bytes.
+        body: The bytes: one token.
         routing_key: Under which it came.
         redelivered: Whether the broker handed it out before.
         channel: Where it can be settled.
-        number: By what the channel knows it.
+        number: By what the channel knows it; all that came in one message have the same.
     """
 
     body: bytes
@@ -48,6 +49,14 @@ class Message:
     redelivered: bool
     channel: "Channel"
     number: int
+
+
+@dataclass(slots=True)
+class _Bundle:
+    """A message that brought several: how many of them are not settled, and whether one was given back."""
+
+    left: int
+    given_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,7 @@ class Channel(Receiver, aiormq.channel.Channel):
         self._numbers: dict[str, int] = {}  # by message id
         self._arrive: Callable[[Message], None] = lambda _: None
         self._unsettled: dict[int, None] = {}  # numbers of what has arrived, ascending
+        self._bundles: dict[int, _Bundle] = {}  # those of them that are several
         self._done: set[int] = set()  # those of them that are acknowledged, but not yet to the broker
 
     async def send(
@@ -121,21 +131,38 @@ class Channel(Receiver, aiormq.channel.Channel):
         await self.basic_consume(queue, _never_called)
 
     def acknowledge(self, number: int) -> None:
-        """Settle a message; what is settled at about the same moment goes to the broker together.
+        """Settle a message, or one of those that came in it; what is settled at about the same moment goes out together.
 
         Raises:
             ChannelInvalidStateError: When the channel is closed.
         """
+        self._settle(number, give_back=False)
+
+    def reject(self, number: int) -> None:
+        """Give a message back to the axis, which decides about it; raises as `acknowledge`.
+
+        Of those that came in one message all go back, when the last of them is settled; the axis sends each by itself then.
+        """
+        self._settle(number, give_back=True)
+
+    def _settle(self, number: int, *, give_back: bool) -> None:
         if self.is_closed or self._close_exception is not None:
             raise ChannelInvalidStateError(f"{self!r} closed")
+        bundle = self._bundles.get(number)
+        if bundle is not None:
+            bundle.left -= 1
+            bundle.given_back = give_back = bundle.given_back or give_back
+            if bundle.left > 0:
+                return
+            del self._bundles[number]
+        if give_back:
+            self._give_back(number)
+            return
         if not self._done:
             self.loop.call_soon(self._write_acknowledgements)
         self._done.add(number)
 
-    def reject(self, number: int) -> None:
-        """Give a message back to the axis, which decides about it; raises as `acknowledge`."""
-        if self.is_closed or self._close_exception is not None:
-            raise ChannelInvalidStateError(f"{self!r} closed")
+    def _give_back(self, number: int) -> None:
         self._write_acknowledgements()  # what comes first must not be called settled together with this
         self._unsettled.pop(number, None)
         self.write_queue.put_nowait(ChannelFrame(reject_frame(self.number, number), should_close=False))
@@ -178,9 +205,13 @@ class Channel(Receiver, aiormq.channel.Channel):
             awaited.said.set_result("returned")
 
     def arrived(self, message: Arrived) -> None:
-        """Set a message down; called by the reader."""
+        """Set a message down, of a bundle each by itself; called by the reader."""
         self._unsettled[message.number] = None
-        self._arrive(Message(message.body, message.routing_key, message.redelivered, self, message.number))
+        tokens = untie(message.body)
+        if len(tokens) > 1:
+            self._bundles[message.number] = _Bundle(len(tokens))
+        for token in tokens:
+            self._arrive(Message(token, message.routing_key, message.redelivered, self, message.number))
 
     def _end_overdue(self) -> None:
         """End what the broker has said nothing about for too long; the timer goes on for the oldest of the others."""

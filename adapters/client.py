@@ -26,7 +26,6 @@ What arrives waits in `adapters.inbox`, what is said goes out through `adapters.
 business of `adapters.line`.
 """
 
-import asyncio
 import itertools
 import logging
 import ssl
@@ -374,7 +373,7 @@ class AgencyClient:
         code: str | None = None,
         detail: str | None = None,
     ) -> None:
-        """Answer several deliveries alike, those of one sender in one receipt. Otherwise as `receipt`."""
+        """Answer several deliveries alike, in few messages: those of one sender in one receipt. Otherwise as `receipt`."""
         at = int(self._clock().timestamp())
         replies = [
             Reply(
@@ -386,7 +385,7 @@ class AgencyClient:
             if self._inbox.holds(delivery.delivery_id)
         ]
         await self._mark(replies)
-        await asyncio.gather(*(self._answer(batch) for batch in _by_sender(replies)))
+        await self._answer(replies)
 
     async def keep(self, delivery: Delivery) -> None:
         """Acknowledge the message of a delivery without a receipt: the application has written it down.
@@ -413,8 +412,7 @@ class AgencyClient:
             Unusable: When the guard cannot be used; nothing is published then.
         """
         await self._mark(replies)
-        receipts = [self._receipt_for(batch) for batch in _by_sender(replies)]
-        await asyncio.gather(*(self._outbox.send_receipt(receipt, self._publish_timeout_s) for receipt in receipts))
+        await self._send_receipts(replies)
 
     async def acknowledge(self, letter: Letter) -> None:
         """Mark a letter as handed over and acknowledge its message; it may be read twice when the process dies at once."""
@@ -443,16 +441,20 @@ class AgencyClient:
         if done:
             await self._guard.settle(done, self._clock())
 
-    async def _answer(self, batch: Sequence[Reply]) -> None:
-        delivery_ids = [reply.answer.delivery_id for reply in batch]
+    async def _answer(self, replies: Sequence[Reply]) -> None:
+        delivery_ids = [reply.answer.delivery_id for reply in replies]
         try:
-            await self._outbox.send_receipt(self._receipt_for(batch), self._publish_timeout_s)
+            await self._send_receipts(replies)
         except BaseException:
             for delivery_id in delivery_ids:
                 self.leave_open(delivery_id)
             raise
         for delivery_id in delivery_ids:
             self._inbox.acknowledge(delivery_id)
+
+    async def _send_receipts(self, replies: Sequence[Reply]) -> None:
+        receipts = map(self._receipt_for, _by_sender(replies))
+        await self._outbox.send_receipts(receipts, self._publish_timeout_s)
 
     async def _submit_linked(
         self,

@@ -262,7 +262,7 @@ class Inbox:
 
     async def _repeat(self, known: HandedOver, each: "_InHand") -> None:
         if known.receipt is not None:
-            await self._outbox.send_receipt(Receipt.model_validate_json(known.receipt), timeout_s=None)
+            await self._outbox.send_receipts([Receipt.model_validate_json(known.receipt)], timeout_s=None)
         self.acknowledge(each.delivery_id)
 
     async def _reject(self, unproven: Unproven, recipient: AgencyCode, delivery_id: DeliveryId) -> None:
@@ -281,7 +281,7 @@ class Inbox:
                 code=code,
                 detail=CATALOGUE[code].en,
             )
-            await self._outbox.send_receipt(self._outbox.receipt(recipient, None, [answer]), timeout_s=None)
+            await self._outbox.send_receipts([self._outbox.receipt(recipient, None, [answer])], timeout_s=None)
             self.acknowledge(delivery_id)
         else:
             self.put_aside(delivery_id)

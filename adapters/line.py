@@ -31,6 +31,7 @@ from aio_pika.exceptions import (
 from adapters.channel import Channel, Message, Said, connect, open_channel
 from adapters.errors import BrokerError, NoQueue, NotConfirmed, NotTaken, RefusedByBroker, Unreachable, Unusable
 from schemas.addresses import SUBMIT, agency_queue, submit_key
+from schemas.bundle import untie
 from schemas.hosts import urls_by_host
 from schemas.identifiers import AgencyCode
 from schemas.signing import identity
@@ -228,21 +229,21 @@ class Publisher:
         self._channel: Channel | None = None
         self._retiring: set[asyncio.Task[None]] = set()
 
-    async def publish(self, token: bytes, routing_key: str, timeout_s: float | None) -> None:
+    async def publish(self, body: bytes, routing_key: str, timeout_s: float | None) -> None:
         """Publish the same bytes until they are confirmed, or until the time is over; without end for `None`."""
         loop = asyncio.get_running_loop()
         deadline = None if timeout_s is None else loop.time() + timeout_s
         doubt: NotConfirmed | None = None
         async with self._room:
             for wait_s in _waits():
-                trouble = await self._attempt(token, routing_key)
+                trouble = await self._attempt(body, routing_key)
                 if trouble is None:
                     return
                 doubt = trouble if isinstance(trouble, NotConfirmed) else doubt
                 out_of_time = self._closed or (deadline is not None and loop.time() + wait_s >= deadline)
                 if out_of_time or isinstance(trouble, RefusedByBroker):
                     final = trouble if isinstance(trouble, RefusedByBroker) else doubt or trouble
-                    final.token = token
+                    final.token = body
                     raise final
                 log.warning("publish.again in %.1f s: %s", wait_s, trouble)
                 await asyncio.sleep(wait_s)
@@ -265,7 +266,7 @@ class Publisher:
             self._retiring.add(retiring)
             retiring.add_done_callback(self._retiring.discard)
 
-    async def _attempt(self, token: bytes, routing_key: str) -> BrokerError | None:
+    async def _attempt(self, body: bytes, routing_key: str) -> BrokerError | None:
         """Publish once; returns what went wrong."""
         try:
             channel = await self._open_channel()
@@ -273,10 +274,10 @@ class Publisher:
             return error
         try:
             said = await channel.send(
-                token,
+                body,
                 exchange=SUBMIT,
                 routing_key=routing_key,
-                correlation_id=identity(token),
+                correlation_id=identity(untie(body)[0]),
                 user=self._code,
             )
         except _TROUBLE as error:

@@ -1,12 +1,13 @@
 """What an agency says: signed in its name, published until the broker has confirmed it."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
 from adapters.line import Publisher
 from schemas.addresses import Lane, submit_key
+from schemas.bundle import in_bundles, tie
 from schemas.identifiers import AgencyCode
 from schemas.receipt import RECEIPT_TYP, Answer, Receipt
 from schemas.signing import MAX_AGE_S, KeySigner, Signer, sign
@@ -54,26 +55,33 @@ class Outbox:
         now_s = int(self._clock().timestamp())
         return at_s if now_s - _REPEATABLE_S < at_s <= now_s else now_s
 
-    async def publish(self, lane: Lane, token: bytes, timeout_s: float | None) -> None:
-        """Publish the same bytes until they are confirmed, or until the time is over; without end for `None`.
+    async def publish(self, lane: Lane, body: bytes, timeout_s: float | None) -> None:
+        """Publish the same bytes, a token or a bundle, until they are confirmed, or until the time is over; without end for `None`.
 
         Raises:
             BrokerError: As `AgencyClient.submit`.
         """
-        await self._publisher.publish(token, submit_key(lane, self._code), timeout_s)
+        await self._publisher.publish(body, submit_key(lane, self._code), timeout_s)
 
     def receipt(self, recipient: AgencyCode, sender: AgencyCode | None, answers: Sequence[Answer]) -> Receipt:
         """Write a receipt of one of our agencies; without a sender where none can be believed."""
         return Receipt(from_=recipient, via=self.via(recipient), to=sender, answers=tuple(answers))
 
-    async def send_receipt(self, receipt: Receipt, timeout_s: float | None) -> None:
-        """Sign and publish a receipt, as of its last answer, so that a repetition has the same identity.
+    async def send_receipts(self, receipts: Iterable[Receipt], timeout_s: float | None) -> None:
+        """Sign and publish receipts, each as of its last answer, so that a repetition has the same identity.
+
+        As many travel in one message as fit.
 
         Raises:
             BrokerError: As `publish`.
         """
+        tokens = [await self._sign_receipt(receipt) for receipt in receipts]
+        bundles = in_bundles(tokens, lambda token: token)
+        await asyncio.gather(*(self.publish("receipt", tie(bundle), timeout_s) for bundle in bundles))
+
+    async def _sign_receipt(self, receipt: Receipt) -> bytes:
         signed_at_s = self.repeatable(max(answer.at for answer in receipt.answers))
-        await self.publish("receipt", await self.sign(receipt.to_json(), RECEIPT_TYP, signed_at_s), timeout_s)
+        return await self.sign(receipt.to_json(), RECEIPT_TYP, signed_at_s)
 
     async def close(self) -> None:
         """End the connection; nothing can be published afterwards."""

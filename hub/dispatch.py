@@ -1,6 +1,7 @@
 """Hands pending deliveries to the broker: claim, publish and wait for the confirms, mark. Nothing else.
 
-What is due for a recipient that is down, suspended or held by a person is marked as held and not published.
+What is due for a recipient that is down, suspended or held by a person is marked as held and not published. Letters that
+are due for one recipient at the same moment travel in one message.
 
 | effect                | if the process dies after it                          |
 |-----------------------|-------------------------------------------------------|
@@ -9,6 +10,7 @@ What is due for a recipient that is down, suspended or held by a person is marke
 | `claim.settle`        | –                                                     |
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -21,7 +23,9 @@ from hub.core.policy import Policy
 from hub.core.settlement import Handover, settle_attempt, settle_held
 from hub.telemetry import report
 from schemas.addresses import tier_exchange
+from schemas.bundle import in_bundles, tie
 from schemas.checks.directory import PLATFORM_TIER, Directory
+from schemas.identifiers import AgencyCode
 
 
 class Claim(Protocol):
@@ -81,9 +85,10 @@ class Dispatch:
             if not claim.due:
                 return 0
             outgoing, held = _parted(claim.due, directory)
-            handovers = await self.outbox.publish([_posting(due, directory) for due in outgoing]) if outgoing else ()
+            messages = _messages(outgoing)
+            handovers = await self.outbox.publish([_posting(each, directory) for each in messages]) if messages else ()
             now = self.clock()
-            attempted = list(zip(outgoing, handovers, strict=True))
+            attempted = [(due, said) for each, said in zip(messages, handovers, strict=True) for due in each]
             await claim.settle(held + [self._settled(due, said, now) for due, said in attempted], now)
         report.held(held)
         report.handovers([(due.delivery, said) for due, said in attempted])
@@ -105,8 +110,25 @@ def _parted(claimed: Sequence[Due], directory: Directory) -> tuple[list[Due], li
     return outgoing, held
 
 
-def _posting(due: Due, directory: Directory) -> Posting:
-    """Address a delivery by today's directory; one that has left it goes where its queue cannot be, and is reported."""
-    recipient = due.delivery.recipient
+def _messages(outgoing: Sequence[Due]) -> list[Sequence[Due]]:
+    """Put the letters of each recipient together, in their order.
+
+    A document travels alone, so that its recipient can give it back alone; and so does a letter that is tried again, so
+    that one which a recipient's software dies of takes no others with it.
+    """
+    alone: list[Sequence[Due]] = []
+    together: dict[AgencyCode, list[Due]] = defaultdict(list)
+    for due in outgoing:
+        if due.delivery.wants_receipt or due.delivery.attempts:
+            alone.append((due,))
+        else:
+            together[due.delivery.recipient].append(due)
+    return [*alone, *(bundle for letters in together.values() for bundle in in_bundles(letters, lambda due: due.token))]
+
+
+def _posting(message: Sequence[Due], directory: Directory) -> Posting:
+    """Address a message by today's directory; one for who has left it goes where no queue can be, and is reported."""
+    recipient, breaker = message[0].delivery.recipient, message[0].breaker
     tier = directory.tier_of(recipient) or PLATFORM_TIER
-    return Posting(tier_exchange(tier), recipient, due.token, due.delivery, apart=due.breaker is not None)
+    body, deliveries = tie(due.token for due in message), tuple(due.delivery for due in message)
+    return Posting(tier_exchange(tier), recipient, body, deliveries, apart=breaker is not None)

@@ -6,6 +6,7 @@ It is written from the side of the axis: it receives what agencies submit, and s
 from typing import Any, Final
 
 from schemas import addresses
+from schemas.bundle import BUNDLE_TYP, MAX_BUNDLE_BYTES, MAX_BUNDLED
 from schemas.envelope import ENVELOPE_TYP
 from schemas.identifiers import AGENCY_CODE_PATTERN, AgencyCode
 from schemas.receipt import NOTICE_TYP, RECEIPT_TYP, STATUS_TYP
@@ -21,11 +22,20 @@ _SUMMARIES: Final = {
     "notice": "What the hub tells an agency: a submission was refused or put aside, a delivery expired.",
 }
 
+_COMPACT_JWS: Final = r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"
 _TOKEN: Final = {
     "type": "string",
     "description": "Compact JWS: base64url header, payload and signature; the payload obeys `x-truc-payload`.",
     "maxLength": MAX_TOKEN_BYTES,
-    "pattern": r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$",
+    "pattern": f"^{_COMPACT_JWS}$",
+}
+_BUNDLE: Final = {
+    "type": "string",
+    "description": "Several tokens in one message, one to a line, no line end behind the last. The hub sends only letters "
+    f"so, which may be of different types, and then calls the message `{BUNDLE_TYP}`; never documents. Each token is "
+    "handed over and known by itself; the message is acknowledged when all are.",
+    "maxLength": MAX_BUNDLE_BYTES,
+    "pattern": f"^{_COMPACT_JWS}(\\n{_COMPACT_JWS}){{1,{MAX_BUNDLED - 1}}}$",
 }
 _PROTECTED_HEADER: Final = {
     "type": "object",
@@ -65,7 +75,7 @@ def asyncapi() -> dict[str, Any]:
         },
         "components": {
             "messages": {name: _message(name) for name in _MESSAGES},
-            "schemas": {"token": _TOKEN, "protectedHeader": _PROTECTED_HEADER},
+            "schemas": {"token": _TOKEN, "bundle": _BUNDLE, "protectedHeader": _PROTECTED_HEADER},
         },
     }
 
@@ -130,9 +140,10 @@ def _message(name: str) -> dict[str, Any]:
         "name": _MESSAGES[name],
         "summary": _SUMMARIES[name],
         "contentType": "application/jose",
-        "payload": {"$ref": "#/components/schemas/token"},
+        "payload": {"oneOf": [{"$ref": "#/components/schemas/token"}, {"$ref": "#/components/schemas/bundle"}]},
         "correlationId": {
-            "description": "Identity of the signed object: SHA-256 of header and payload as signed, hexadecimal.",
+            "description": "Identity of the signed object, of the first where there are several: SHA-256 of header and "
+            "payload as signed, hexadecimal.",
             "location": "$message.header#/correlation_id",
         },
         "x-truc-protected-header": {"$ref": "#/components/schemas/protectedHeader"},

@@ -73,8 +73,10 @@ CATALOGUE: Final[Mapping[str, Code]] = _catalogue(
         "E102", "BAD_FRAME",
         "The body is not a compact JWS: three ASCII segments between exactly two dots.",
         "Nội dung không phải JWS dạng gọn: ba đoạn ASCII, ngăn bởi đúng hai dấu chấm.",
-        "Send the token as it was signed, without line breaks or wrapping.",
-        "Gửi nguyên chuỗi đã ký, không xuống dòng, không bọc thêm.",
+        "Send the token as it was signed, without line breaks or wrapping; several in one message, at most 100 and 256 KiB "
+        "together, one to a line.",
+        "Gửi nguyên chuỗi đã ký, không xuống dòng, không bọc thêm; nhiều chuỗi trong một lần gửi thì mỗi dòng một chuỗi, "
+        "tối đa 100 chuỗi và 256 KiB.",
         "sender",
     ),
     Code(

@@ -13,7 +13,16 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import aio_pika
 
 from adapters.trust import Trust
-from schemas.addresses import INTAKE, RECEIPTS, SUBMIT, agency_queue, queue_permission, submit_permission, tier_exchange
+from schemas.addresses import (
+    DEAD,
+    INTAKE,
+    RECEIPTS,
+    SUBMIT,
+    agency_queue,
+    queue_permission,
+    submit_permission,
+    tier_exchange,
+)
 from schemas.directory_file import DirectoryFile
 from schemas.envelope import ENVELOPE_TYP, DocumentFacts, Envelope, Signer, new_envelope
 from schemas.identifiers import AgencyCode
@@ -157,9 +166,11 @@ async def declare(channel: aio_pika.abc.AbstractChannel, endpoints: dict[AgencyC
     submit = await channel.declare_exchange(SUBMIT, aio_pika.ExchangeType.TOPIC, durable=True)
     for name, key in ((INTAKE, "document.#"), (RECEIPTS, "receipt.#"), (RECEIPTS, "status.#")):
         await (await channel.declare_queue(name, durable=True, arguments=quorum)).bind(submit, key)
+    await channel.declare_queue(DEAD, durable=True, arguments=quorum)
+    aside = quorum | {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": DEAD}
     tier = await channel.declare_exchange(tier_exchange("commune"), durable=True)
     for code, endpoint in endpoints.items():
-        await (await channel.declare_queue(agency_queue(endpoint), durable=True, arguments=quorum)).bind(tier, code)
+        await (await channel.declare_queue(agency_queue(endpoint), durable=True, arguments=aside)).bind(tier, code)
 
 
 def directory(sender: str, agency: str, other: str, platform: str) -> bytes:

@@ -192,13 +192,13 @@ class Channel(Receiver, aiormq.channel.Channel):
                     routing_key=posting.routing_key,
                     body=posting.body,
                     message_id=message_id,
-                    correlation_id=posting.delivery.object_id,
-                    message_type=posting.delivery.typ,
+                    correlation_id=posting.object_id,
+                    message_type=posting.typ,
                     user_id=user,
                     max_body_bytes=self.max_content_size,
                 )
             except ValueError:
-                _log.exception("delivery.unpublishable", delivery_id=str(posting.delivery.delivery_id))
+                _log.exception("delivery.unpublishable", delivery_id=str(posting.deliveries[0].delivery_id))
                 flight.outcomes[index] = "broker-refused"
                 continue
             if writes[-1].size_bytes > _MAX_WRITE_BYTES:

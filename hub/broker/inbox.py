@@ -5,6 +5,7 @@
 - The callback does nothing but set a message down, so nothing can go wrong in it unseen.
 - In memory are at most `prefetch` messages, each at most the broker's `max_message_size` (1 MiB in production, so
   200 MiB for 200): larger ones never get past the broker.
+- A message may be a bundle. A batch is full when it has its number of tokens; the last message may overfill it.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from hub.broker.errors import BROKER_ERRORS, translated
 from hub.broker.topology import AGENCY_LETTERS
 from hub.core.submission import Return, Submission
 from hub.core.trouble import Unavailable
+from schemas import bundle
 from schemas.addresses import AGENCY_QUEUE_PREFIX, DEAD
 from schemas.amqp_reader import Arrived, Properties, read_properties
 from schemas.identifiers import (
@@ -34,6 +36,7 @@ from schemas.identifiers import (
     is_agency_code,
     is_platform_code,
 )
+from schemas.signing import identity
 
 _TAKE_TIMEOUT_S: Final = 0.5
 _CLOSE_TIMEOUT_S: Final = 5.0
@@ -65,7 +68,8 @@ class QueueInbox:
         connection: A connection that nothing publishes on.
         queue: Name of the queue, which must exist.
         prefetch: Most messages that the broker hands out before some are settled.
-        max_batch: Most messages taken together; half of `prefetch` keeps the next batch coming meanwhile.
+        max_batch: Most submissions taken together, all but those of the last message; half of `prefetch` keeps the next
+            batch coming meanwhile.
         linger_s: How long a batch that is not full waits for more.
     """
 
@@ -87,7 +91,8 @@ class QueueInbox:
             Unavailable: When the broker does not answer, or has ended the consumer.
         """
         handful = await self._consumer.take()
-        return SubmissionBatch([_submission(message) for message in handful.messages], handful)
+        submissions = [submission for message in handful.messages for submission in _submission(message).untied()]
+        return SubmissionBatch(submissions, handful)
 
     async def acknowledge(self, batch: object) -> None:
         """Settle all of a batch of this inbox; one whose channel is gone comes again, which is logged only."""
@@ -132,7 +137,7 @@ class DeadInbox:
             Unavailable: When the broker does not answer, or has ended the consumer.
         """
         handful = await self._consumer.take()
-        return ReturnBatch([_return(message) for message in handful.messages], handful)
+        return ReturnBatch([each for message in handful.messages for each in _returns(message)], handful)
 
     async def acknowledge(self, batch: object) -> None:
         """Settle all of a batch of this inbox; one whose channel is gone comes again, which is logged only."""
@@ -218,7 +223,11 @@ class Consumer:
             await self.release()
             raise Unavailable("broker", session.trouble)
         # Nothing is awaited from here on, so a cancellation cannot lose what was taken.
-        messages = [session.waiting.popleft() for _ in range(min(len(session.waiting), self._max_batch))]
+        messages: list[Arrived] = []
+        room = self._max_batch
+        while session.waiting and room > 0:
+            messages.append(session.waiting.popleft())
+            room -= bundle.length(messages[-1].body)
         if not messages:
             return Handful()
         handful = Handful(messages, session)
@@ -319,23 +328,31 @@ def _headers(properties: Properties) -> Mapping[str, Any]:
     return headers
 
 
-def _return(message: Arrived) -> Return:
-    """Read a dead letter; whatever in it cannot be read makes it one without a delivery."""
+def _returns(message: Arrived) -> list[Return]:
+    """Read a dead letter, or those of one message; whatever cannot be read makes it one without a delivery."""
     properties = _properties(message)
     headers = _headers(properties)
     first_key = _first_key(headers)
-    submission = Submission(
+    submissions = Submission(
         body=message.body,
         user=properties.user_id,
         routing_key=message.routing_key if first_key is None else first_key,
         message_id=properties.message_id,
         redelivered=message.redelivered,
-    )
+    ).untied()
     recipient = _recipient(first_key, headers.get("x-first-death-queue"))
+    if message.routing_key != AGENCY_LETTERS or recipient is None:
+        return [Return(submission, None) for submission in submissions]
+    how = _how(headers)
+    if len(submissions) > 1:
+        return [Return(each, delivery_id_of(identity(each.body), recipient), how) for each in submissions]
     document_id = properties.correlation_id or ""
-    if message.routing_key != AGENCY_LETTERS or recipient is None or not _DOCUMENT_ID.fullmatch(document_id):
-        return Return(submission, None)
-    return Return(submission, delivery_id_of(DocumentId(document_id), recipient), _how(headers))
+    known = _DOCUMENT_ID.fullmatch(document_id)
+    return [
+        Return(submissions[0], delivery_id_of(DocumentId(document_id), recipient), how)
+        if known
+        else Return(submissions[0], None)
+    ]
 
 
 def _first_key(headers: Mapping[str, Any]) -> str | None:

@@ -51,15 +51,17 @@ _CANARY: Final = Posting(
     tier_exchange(PLATFORM_TIER),
     CANARY,
     b"",
-    Delivery(
-        delivery_id=DeliveryId(UUID(int=0)),
-        object_id=DocumentId("0" * 64),
-        typ="truc.canary",
-        sender=HUB,
-        recipient=AgencyCode(CANARY),
-        state="pending",
-        attempts=0,
-        expires_at=datetime.max.replace(tzinfo=UTC),
+    (
+        Delivery(
+            delivery_id=DeliveryId(UUID(int=0)),
+            object_id=DocumentId("0" * 64),
+            typ="truc.canary",
+            sender=HUB,
+            recipient=AgencyCode(CANARY),
+            state="pending",
+            attempts=0,
+            expires_at=datetime.max.replace(tzinfo=UTC),
+        ),
     ),
 )
 """A delivery of nothing to nobody."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from hub.core.ladder import NOTHING_YET, Standing
 from hub.core.letter import Letter
+from schemas.bundle import BUNDLE_TYP
 from schemas.envelope import ENVELOPE_TYP
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
 
@@ -83,16 +84,26 @@ class Posting:
     Attributes:
         exchange: Exchange of the recipient's tier today.
         routing_key: The recipient's code.
-        body: The signed bytes, as received.
-        delivery: What it is.
+        body: The signed bytes, as received; of several, a bundle.
+        deliveries: What it is: a document or a letter, or several letters.
         apart: Whether not all is well with the recipient, so that its mail goes where it can not stand before others'.
     """
 
     exchange: str
     routing_key: str
     body: bytes
-    delivery: Delivery
+    deliveries: tuple[Delivery, ...]
     apart: bool = False
+
+    @property
+    def typ(self) -> str:
+        """What the message says that it is."""
+        return self.deliveries[0].typ if len(self.deliveries) == 1 else BUNDLE_TYP
+
+    @property
+    def object_id(self) -> DocumentId:
+        """Identity of what it is, or of the first."""
+        return self.deliveries[0].object_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
 """What arrives: bytes, and what the broker vouches for about them."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from schemas.bundle import untie
 from schemas.identifiers import DeliveryId
 
 
@@ -25,6 +27,11 @@ class Submission:
     message_id: str | None = None
     redelivered: bool = False
     put_aside_at: datetime | None = None
+
+    def untied(self) -> "Sequence[Submission]":
+        """Give one submission for each token that came in this message; all share what the broker says about it."""
+        tokens = untie(self.body)
+        return (self,) if len(tokens) == 1 else [replace(self, body=token) for token in tokens]
 
 
 @dataclass(frozen=True, slots=True)

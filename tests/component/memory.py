@@ -52,6 +52,7 @@ from hub.core.verdict import Accept, Answered, AnswerVerdict, Objection, Park, R
 from hub.reconcile import Deadline
 from hub.replay import Candidate
 from hub.returns import Return
+from schemas.bundle import length
 from schemas.envelope import ENVELOPE_TYP, URGENCIES
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
 from schemas.refusal import Problem
@@ -75,7 +76,11 @@ class Batch:
     submissions: list[Submission] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.submissions = [replace(item.submission, redelivered=item.times_taken > 1) for item in self.messages]
+        self.submissions = [
+            submission
+            for item in self.messages
+            for submission in replace(item.submission, redelivered=item.times_taken > 1).untied()
+        ]
 
 
 @dataclass(slots=True)
@@ -138,7 +143,12 @@ class MemoryInbox:
     max_batch: int = 50
 
     async def take(self) -> Batch:
-        return Batch(self.broker.take(self.queue, self.max_batch))
+        messages: list[Message] = []
+        room = self.max_batch
+        while room > 0 and (taken := self.broker.take(self.queue, 1)):
+            messages += taken
+            room -= length(taken[0].submission.body)
+        return Batch(messages)
 
     async def acknowledge(self, batch: Batch) -> None:
         self.broker.settle(batch.messages)
@@ -157,7 +167,8 @@ class MemoryDeadInbox:
 
     async def take(self) -> ReturnBatch:
         messages = self.broker.take(self.queue, 50)
-        return ReturnBatch(messages, [Return(m.submission, self.delivery_id_of(m.submission)) for m in messages])
+        submissions = [submission for message in messages for submission in message.submission.untied()]
+        return ReturnBatch(messages, [Return(each, self.delivery_id_of(each)) for each in submissions])
 
     async def acknowledge(self, batch: ReturnBatch) -> None:
         self.broker.settle(batch.messages)

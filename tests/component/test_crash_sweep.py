@@ -193,7 +193,7 @@ async def lost_its_disk(world: World) -> None:
 
     def fate(posting: Posting) -> Handover | None:
         """Take the first one; when it comes to the second, the queue is full and the directory suspends the agency."""
-        tried.add(posting.delivery.delivery_id)
+        tried.add(posting.deliveries[0].delivery_id)
         if len(tried) == 1 or world.now >= open_again:
             return None
         world.suspended_until[lost] = open_again
@@ -464,7 +464,7 @@ class HastyDispatch(Dispatch):
             await claim.settle([settle_attempt(due.delivery, "routed", self.policy, now) for due in claim.due], now)
         for due in claim.due:
             tier = self.directories.current().tier_of(due.delivery.recipient)
-            posting = Posting(tier_exchange(tier), due.delivery.recipient, due.token, due.delivery)
+            posting = Posting(tier_exchange(tier), due.delivery.recipient, due.token, (due.delivery,))
             await self.outbox.publish([posting])
         return len(claim.due)
 

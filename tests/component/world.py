@@ -234,7 +234,8 @@ class World:
             queue = addresses.agency_queue(code)
             while messages := self.broker.take(queue, 1):
                 count += 1
-                await self._receive(code, guard, messages[0].submission.body)
+                for submission in messages[0].submission.untied():
+                    await self._receive(code, guard, submission.body)
                 self.broker.settle(messages)
                 self.effects.point("after agency.acknowledge")
         return count

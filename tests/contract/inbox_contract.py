@@ -43,6 +43,32 @@ class InboxContract:
         assert bodies(first) == [b"1", b"2", b"3"]
         assert bodies(second) == [b"4"]
 
+    async def test_each_line_of_a_bundle_is_a_submission_and_all_are_settled_together(self, inbox, publish):
+        await _publish(publish, b"1\n2", b"3")
+        taken = await _take(inbox, 3)
+        await inbox.release()
+        again = await _take(inbox, 3)
+        await inbox.acknowledge(again)
+        await inbox.release()
+
+        assert bodies(taken) == bodies(again) == [b"1", b"2", b"3"]
+        assert [item.redelivered for item in again.submissions] == [True, True, True]
+        assert bodies(await inbox.take()) == []
+
+    async def test_a_bundle_fills_a_batch_by_its_lines_and_is_never_split(self, inbox, publish):
+        await _publish(publish, b"1", b"2", b"3\n4\n5", b"6")
+        first, second = await _take(inbox, 5), await _take(inbox, 1)
+        await inbox.acknowledge(first)
+        await inbox.release()
+
+        assert bodies(first) == [b"1", b"2", b"3", b"4", b"5"]
+        assert bodies(await _take(inbox, 1)) == bodies(second) == [b"6"]
+
+    async def test_what_is_no_bundle_is_one_submission_as_it_came(self, inbox, publish):
+        await _publish(publish, b"1\n\n2\n", b"3")
+
+        assert bodies(await _take(inbox, 1)) == [b"1\n\n2\n"]
+
     async def test_what_is_acknowledged_never_comes_again(self, inbox, publish):
         await _publish(publish, b"1", b"2")
         await inbox.acknowledge(await _take(inbox, 2))

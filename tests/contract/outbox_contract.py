@@ -30,7 +30,7 @@ def posting(recipient: AgencyCode, body: bytes = b"token", *, exchange: str = EX
         attempts=0,
         expires_at=datetime(2030, 1, 1, tzinfo=UTC),
     )
-    return Posting(exchange, recipient, body, delivery)
+    return Posting(exchange, recipient, body, (delivery,))
 
 
 class OutboxContract:

@@ -16,7 +16,7 @@ from adapters.client import AgencyClient
 from adapters.errors import NoQueue, NotConfirmed, NotTaken, RefusedByBroker, Unreachable, Unusable
 from adapters.inbox_guard import InboxGuard
 from adapters.trust import Trust
-from schemas.addresses import INTAKE, RECEIPTS, SUBMIT, agency_queue
+from schemas.addresses import DEAD, INTAKE, RECEIPTS, SUBMIT, agency_queue
 from schemas.directory_file import DirectoryFile
 from schemas.envelope import ENVELOPE_TYP, Envelope, read_envelope
 from schemas.identifiers import delivery_id_of
@@ -229,7 +229,7 @@ async def test_a_step_that_is_cancelled_while_a_duplicate_is_answered_ends_as_ca
         async def blocked(*_arguments, **_options) -> None:
             await asyncio.sleep(60)
 
-        monkeypatch.setattr(client._outbox, "send_receipt", blocked)
+        monkeypatch.setattr(client._outbox, "send_receipts", blocked)
         await axis.deliver(token, axis.agency)
         assert await nothing_arrives(client.arrivals(), within_s=1)
 
@@ -375,6 +375,27 @@ async def test_several_documents_of_one_sender_are_answered_in_one_receipt(axis,
     assert await axis.waiting(RECEIPTS) == 0
 
 
+async def test_documents_of_several_senders_are_answered_in_one_message(axis, guard):
+    await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency)
+    await axis.deliver(signed(envelope(axis.other, axis.agency, via=axis.platform)), axis.agency)
+
+    async with client_of(axis, guard) as client:
+        deliveries = client.deliveries()
+        batch = [await first(deliveries) for _ in range(2)]
+        await client.receipts(batch)
+
+    assert await axis.is_empty(agency_queue(axis.agency))
+    message = await axis.take(RECEIPTS)
+    tokens = message.body.split(b"\n")
+    keys = Trust(axis.directory_file).view().keys
+    receipts = [read_receipt(verify(token, typ=RECEIPT_TYP, keys=keys, now_s=now_s()).payload) for token in tokens]
+    assert message.correlation_id == identity(tokens[0])
+    assert {receipt.to: [answer.delivery_id for answer in receipt.answers] for receipt in receipts} == {
+        delivery.envelope.from_: [delivery.delivery_id] for delivery in batch
+    }
+    assert await axis.waiting(RECEIPTS) == 0
+
+
 async def test_receipts_may_be_sent_by_many_tasks_at_once(axis, guard):
     for _ in range(60):
         await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency)
@@ -459,6 +480,59 @@ async def test_a_notice_that_is_not_the_hubs_is_put_aside(axis, guard):
 
     assert await axis.is_empty(agency_queue(axis.agency))
     assert await axis.waiting(RECEIPTS) == 0
+
+
+async def test_letters_of_one_message_are_handed_over_one_by_one_and_acknowledged_when_all_are(axis, guard):
+    letters = [status_to(axis.agency, axis.sender, status) for status in ("03", "04", "06")]
+    await axis.deliver(b"\n".join(letters), axis.agency)
+
+    async with client_of(axis, guard) as client:
+        arrivals = client.arrivals()
+        taken = [await first(arrivals) for _ in range(3)]
+        for letter in taken[:2]:
+            await client.acknowledge(letter)
+    async with client_of(axis, guard) as client:
+        arrivals = client.arrivals()
+        again = await first(arrivals)
+        await client.acknowledge(again)
+        assert await nothing_arrives(arrivals)
+
+    assert [letter.content.status for letter in taken] == ["03", "04", "06"]
+    assert again.delivery_id == taken[2].delivery_id
+    assert await axis.is_empty(agency_queue(axis.agency))
+
+
+async def test_a_message_of_which_one_letter_is_put_aside_goes_back_when_the_others_are_read(axis, guard):
+    """The axis sends each by itself then; what was read is known, and not handed over again."""
+    strange = notice_to(axis.agency, agency_keys(axis.sender).signer)
+    letters = [status_to(axis.agency, axis.sender, "03"), strange, status_to(axis.agency, axis.sender, "04")]
+    await axis.deliver(b"\n".join(letters), axis.agency)
+
+    async with client_of(axis, guard) as client:
+        arrivals = client.arrivals()
+        taken = [await first(arrivals) for _ in range(3)]
+        right = [letter for letter in taken if isinstance(letter, Letter)]
+        for letter in right:
+            await client.acknowledge(letter)
+        returned = await axis.take(DEAD)
+        await axis.deliver(letters[0], axis.agency)
+        assert await nothing_arrives(arrivals)
+
+    assert returned.body == b"\n".join(letters)
+    assert len(right) == 2
+    assert await axis.is_empty(agency_queue(axis.agency))
+
+
+async def test_a_letter_that_comes_twice_in_one_message_is_handed_over_once(axis, guard):
+    letter = status_to(axis.agency, axis.sender, "03")
+    await axis.deliver(b"\n".join([letter, letter]), axis.agency)
+
+    async with client_of(axis, guard) as client:
+        arrivals = client.arrivals()
+        await client.acknowledge(await first(arrivals))
+        assert await nothing_arrives(arrivals)
+
+    assert await axis.is_empty(agency_queue(axis.agency))
 
 
 async def test_waiting_for_letters_leaves_the_documents_in_the_queue(axis, guard):

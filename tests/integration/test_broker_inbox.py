@@ -15,6 +15,7 @@ from hub.broker.outbox import Outbox
 from hub.core.trouble import Unavailable
 from schemas.addresses import DEAD, INTAKE, SUBMIT, agency_queue
 from schemas.identifiers import DocumentId, delivery_id_of
+from schemas.signing import identity
 from tests.contract.inbox_contract import MAX_BATCH, InboxContract, bodies
 from tests.contract.outbox_contract import posting
 from tests.integration.broker_fixtures import COMMUNE, PLATFORM, connection, mail_in, provide, raw_channel
@@ -230,6 +231,18 @@ class TestDeadInbox:
 
         assert returned.delivery_id == delivery_id_of(DocumentId(f"{7:064x}"), COMMUNE)
         assert (returned.submission.body, returned.submission.routing_key) == (b"token", COMMUNE)
+
+    async def test_letters_that_came_back_in_one_message_are_each_found_again(self, vhost, dead):
+        letters = [b"e30.e30.one", b"e31.e31.two"]
+        async with connection(vhost.amqp_url, "publishing") as publishing:
+            assert await Outbox(publishing).publish([posting(COMMUNE, b"\n".join(letters), document=7)]) == ["routed"]
+        async with raw_channel(vhost.amqp_url) as channel:
+            message = await channel.basic_get(agency_queue(PLATFORM))
+            await channel.basic_reject(message.delivery_tag, requeue=False)
+            returned = await take(dead)
+
+        assert [each.delivery_id for each in returned] == [delivery_id_of(identity(body), COMMUNE) for body in letters]
+        assert [each.submission.body for each in returned] == letters
 
     async def test_a_delivery_that_killed_its_recipient_too_often_is_found_again(self, vhost, dead):
         """By the limit of the queue, 100 returns."""

@@ -107,8 +107,8 @@ async def test_agency_gets_its_own_deliveries_again_at_the_rate_and_sees_how_far
         await run(stage, queue, turns=6)
         assert len(queue.postings) == 5  # the rate of a minute
         await run(stage, queue)
-        assert {posting.delivery.recipient for posting in queue.postings} == {PROVINCE}
-        assert len({posting.delivery.delivery_id for posting in queue.postings}) == 12 == len(queue.postings)
+        assert {posting.deliveries[0].recipient for posting in queue.postings} == {PROVINCE}
+        assert len({posting.deliveries[0].delivery_id for posting in queue.postings}) == 12 == len(queue.postings)
         seen = await inquiry.latest_catch_up(AgencyCode(PROVINCE))
         assert seen is not None
         assert (seen.number, seen.state, seen.handed_out) == (begun.number, "done", 12)
@@ -178,7 +178,7 @@ async def test_agency_that_is_suspended_meanwhile_sees_why_it_waits_and_gets_the
     await catch_up(hub, THROUGH_PLATFORM, by=PLATFORM)  # the second that goes on: one that waits takes no place
     stage.directory = open_again
     await run(stage, queue)
-    again = [item.delivery.delivery_id for item in queue.postings if item.delivery.recipient == PROVINCE]
+    again = [item.deliveries[0].delivery_id for item in queue.postings if item.deliveries[0].recipient == PROVINCE]
     assert len(again) == len(set(again)) == 12
     assert (await stage.view(begun.number)).outcomes == {"handed-out": 12}
     assert await replay_events(stage, begun.number) == [
@@ -268,7 +268,7 @@ async def test_queue_that_takes_nothing_is_tried_once_a_minute_and_given_up_afte
     for _ in range(30):
         stage.now += timedelta(minutes=1)
         await turn(stage, queue)
-    in_hand = {posting.delivery.delivery_id for posting in queue.postings}
+    in_hand = {posting.deliveries[0].delivery_id for posting in queue.postings}
     assert len(in_hand) == 5, "more is released although the queue takes nothing"
     assert len(queue.postings) <= 5 * 31
     for _ in range(8):

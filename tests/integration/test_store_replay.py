@@ -358,8 +358,10 @@ async def test_agency_that_lost_its_disk_gets_again_what_it_had_and_the_ledger_s
             return
 
         async def publish(self, postings):
-            tries.extend(posting.delivery.delivery_id for posting in postings)
-            return ["routed" if tries.count(posting.delivery.delivery_id) > 1 else "not-taken" for posting in postings]
+            tries.extend(posting.deliveries[0].delivery_id for posting in postings)
+            return [
+                "routed" if tries.count(posting.deliveries[0].delivery_id) > 1 else "not-taken" for posting in postings
+            ]
 
     handing_out = Dispatch(CatchUps(stage.pool, max_batch=7), Outbox(), stage, stage.policy, lambda: stage.now)
     while (await stage.view(replay)).state == "running":

@@ -45,7 +45,7 @@ def posting(document: int = 0, recipient: AgencyCode = RECIPIENT) -> Posting:
         attempts=0,
         expires_at=datetime(2030, 1, 1, tzinfo=UTC),
     )
-    return Posting("truc.tier.commune", recipient, b"token", delivery)
+    return Posting("truc.tier.commune", recipient, b"token", (delivery,))
 
 
 class ScriptedBroker:
