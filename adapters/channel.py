@@ -151,9 +151,10 @@ class Channel(Receiver, aiormq.channel.Channel):
         bundle = self._bundles.get(number)
         if bundle is not None:
             bundle.left -= 1
-            bundle.given_back = give_back = bundle.given_back or give_back
+            bundle.given_back |= give_back
             if bundle.left > 0:
                 return
+            give_back = bundle.given_back
             del self._bundles[number]
         if give_back:
             self._give_back(number)

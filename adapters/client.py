@@ -26,10 +26,12 @@ What arrives waits in `adapters.inbox`, what is said goes out through `adapters.
 business of `adapters.line`.
 """
 
+import asyncio
 import itertools
 import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -412,16 +414,19 @@ class AgencyClient:
             Unusable: When the guard cannot be used; nothing is published then.
         """
         await self._mark(replies)
-        await self._send_receipts(replies)
+        await self._outbox.send_receipts(map(self._receipt_for, _by_sender(replies)), self._publish_timeout_s)
 
     async def acknowledge(self, letter: Letter) -> None:
-        """Mark a letter as handed over and acknowledge its message; it may be read twice when the process dies at once."""
+        """Mark a letter as handed over, and acknowledge its message when that was the last letter in it.
+
+        It may be read twice when the process dies at once.
+        """
         if self._inbox.holds(letter.delivery_id):
             self._guard.settle_letter(letter.delivery_id, self._clock())
             self._inbox.acknowledge(letter.delivery_id)
 
     async def give_back(self, letter: Letter) -> None:
-        """Let the axis send a letter again later."""
+        """Let the axis send a letter again later, and with it those that came in the same message, when all are settled."""
         self._inbox.put_aside(letter.delivery_id)
 
     def leave_open(self, delivery_id: DeliveryId) -> None:
@@ -442,19 +447,26 @@ class AgencyClient:
             await self._guard.settle(done, self._clock())
 
     async def _answer(self, replies: Sequence[Reply]) -> None:
-        delivery_ids = [reply.answer.delivery_id for reply in replies]
+        with self._left_open_in_trouble([reply.answer.delivery_id for reply in replies]):
+            bundles = await self._outbox.tie_receipts(map(self._receipt_for, _by_sender(replies)))
+        await asyncio.gather(*(self._send_answers(receipts, body) for receipts, body in bundles))
+
+    async def _send_answers(self, receipts: Sequence[Receipt], body: bytes) -> None:
+        """Publish what travels in one message, acknowledge what it answers."""
+        delivery_ids = [answer.delivery_id for receipt in receipts for answer in receipt.answers]
+        with self._left_open_in_trouble(delivery_ids):
+            await self._outbox.publish("receipt", body, self._publish_timeout_s)
+        for delivery_id in delivery_ids:
+            self._inbox.acknowledge(delivery_id)
+
+    @contextmanager
+    def _left_open_in_trouble(self, delivery_ids: Sequence[DeliveryId]) -> Iterator[None]:
         try:
-            await self._send_receipts(replies)
+            yield
         except BaseException:
             for delivery_id in delivery_ids:
                 self.leave_open(delivery_id)
             raise
-        for delivery_id in delivery_ids:
-            self._inbox.acknowledge(delivery_id)
-
-    async def _send_receipts(self, replies: Sequence[Reply]) -> None:
-        receipts = map(self._receipt_for, _by_sender(replies))
-        await self._outbox.send_receipts(receipts, self._publish_timeout_s)
 
     async def _submit_linked(
         self,

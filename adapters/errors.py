@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar, Final
 
+from schemas.bundle import untie
 from schemas.identifiers import DocumentId
 from schemas.refusal import CATALOGUE, Code
 from schemas.signing import identity
@@ -265,7 +266,7 @@ class BrokerError(AgencyError):
 
     Attributes:
         token: The signed bytes that were to be sent; submitting exactly these later is safe, since they are the same
-            document. Absent when nothing was to be sent.
+            document. Of receipts that were to be sent together, all of them. Absent when nothing was to be sent.
     """
 
     default_code = "E901"
@@ -278,8 +279,8 @@ class BrokerError(AgencyError):
 
     @property
     def document_id(self) -> DocumentId | None:
-        """Identity of what was to be sent."""
-        return None if self.token is None else identity(self.token)
+        """Identity of what was to be sent, when that was a single thing."""
+        return None if self.token is None or len(untie(self.token)) > 1 else identity(self.token)
 
 
 class Unreachable(BrokerError):

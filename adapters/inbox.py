@@ -168,11 +168,12 @@ class Inbox:
                 return []
             raise first
         messages = [first]
-        for item in _drain(self._arrived):
-            if isinstance(item, Message) and len(messages) < _OPENED_TOGETHER:
-                messages.append(item)
-            else:
+        while len(messages) < _OPENED_TOGETHER and not self._arrived.empty():
+            item = self._arrived.get_nowait()
+            if not isinstance(item, Message):
                 self._arrived.put_nowait(item)
+                break
+            messages.append(item)
         return messages
 
     async def _open_all(self, messages: Sequence[Message]) -> None:

@@ -68,16 +68,24 @@ class Outbox:
         return Receipt(from_=recipient, via=self.via(recipient), to=sender, answers=tuple(answers))
 
     async def send_receipts(self, receipts: Iterable[Receipt], timeout_s: float | None) -> None:
-        """Sign and publish receipts, each as of its last answer, so that a repetition has the same identity.
-
-        As many travel in one message as fit.
+        """Sign and publish receipts, as many in one message as fit.
 
         Raises:
             BrokerError: As `publish`.
         """
-        tokens = [await self._sign_receipt(receipt) for receipt in receipts]
-        bundles = in_bundles(tokens, lambda token: token)
-        await asyncio.gather(*(self.publish("receipt", tie(bundle), timeout_s) for bundle in bundles))
+        bundles = await self.tie_receipts(receipts)
+        await asyncio.gather(*(self.publish("receipt", body, timeout_s) for _, body in bundles))
+
+    async def tie_receipts(self, receipts: Iterable[Receipt]) -> list[tuple[Sequence[Receipt], bytes]]:
+        """Sign receipts, each as of its last answer, so that a repetition has the same identity.
+
+        Returns:
+            What travels in one message, with its body.
+        """
+        whole = list(receipts)
+        tokens = await asyncio.gather(*map(self._sign_receipt, whole))
+        bundles = in_bundles(zip(whole, tokens, strict=True), lambda pair: pair[1])
+        return [([receipt for receipt, _ in pairs], tie(token for _, token in pairs)) for pairs in bundles]
 
     async def _sign_receipt(self, receipt: Receipt) -> bytes:
         signed_at_s = self.repeatable(max(answer.at for answer in receipt.answers))

@@ -5,7 +5,8 @@
 | the part is uploaded                            | nobody names it; the axis sweeps it                              |
 | the document is submitted                       | its answers wait in our queue, for whoever reads that next       |
 | messages are looked at, not settled             | all of them go back into the queue                               |
-| a letter about this document alone is acked     | –                                                                |
+| a letter about this document alone is acked,    | –                                                                |
+| when all of its message are                     |                                                                  |
 
 Nothing is kept on our side: no guard is written, and what arrives for others goes back when the connection ends.
 """
@@ -18,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
 
-from adapters.channel import Message
+from adapters.channel import Channel, Message
 from adapters.errors import BrokerError, Unusable
 from adapters.inbox_guard import InboxGuard
 from adapters.line import Consumer, Line, acknowledge
@@ -127,7 +128,7 @@ def whose_turn(missing: Step, echo: AgencyCode, *, asked: Capabilities | str | N
         asked: What the hub says about it, or the code with which it refuses to; `None` when it was not asked.
         watch: What was found in our own queue.
     """
-    others = watch.others
+    others = len(watch.others)
     if watch.unbelieved:
         codes = ", ".join(sorted(watch.unbelieved))
         return Turn(
@@ -184,14 +185,14 @@ class Watch:
     """Looks through our queue for letters about one document; everything else stays as it is.
 
     Attributes:
-        others: How many messages about something else were seen.
+        others: The messages with something else in them that were seen, by channel and number.
         unbelieved: Why letters could not be believed: codes.
         arrived: Where the consumer sets messages down.
     """
 
     trust: Trust
     clock: Callable[[], datetime]
-    others: int = 0
+    others: set[tuple[Channel, int]] = field(default_factory=set)
     unbelieved: set[str] = field(default_factory=set)
     arrived: "asyncio.Queue[Message | BrokerError | None]" = field(default_factory=asyncio.Queue)
 
@@ -214,7 +215,7 @@ class Watch:
             elif proven[0].code != _NO_LETTER:
                 self.unbelieved.add(proven[0].code)
             if heard is None:
-                self.others += 1
+                self.others.add((message.channel, message.number))
                 continue
             if heard.whole:
                 acknowledge(message)

@@ -111,10 +111,10 @@ def _parted(claimed: Sequence[Due], directory: Directory) -> tuple[list[Due], li
 
 
 def _messages(outgoing: Sequence[Due]) -> list[Sequence[Due]]:
-    """Put the letters of each recipient together, in their order.
+    """Put the letters of each recipient together, in their order, behind what travels alone.
 
-    A document travels alone, so that its recipient can give it back alone; and so does a letter that is tried again, so
-    that one which a recipient's software dies of takes no others with it.
+    A document does, so that its recipient can give it back alone; and so does a letter after a failed attempt, so that one
+    which a recipient's software dies of takes no others with it again. One that a person sends again begins anew.
     """
     alone: list[Sequence[Due]] = []
     together: dict[AgencyCode, list[Due]] = defaultdict(list)

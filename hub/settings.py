@@ -129,11 +129,24 @@ class Settings(BaseSettings):
         default=60.0, gt=0, description="Greatest age of the directory snapshot; an older one stops the hub."
     )
 
-    intake_batch: int = Field(default=200, ge=1, le=5000, description="Most submissions of one transaction.")
-    receipts_batch: int = Field(
-        default=500, ge=1, le=5000, description="Most receipts and statuses of one transaction."
+    intake_batch: int = Field(
+        default=200,
+        ge=1,
+        le=5000,
+        description="Most submissions of one transaction, but for the rest of the last message.",
     )
-    returns_batch: int = Field(default=100, ge=1, le=5000, description="Most returned messages of one transaction.")
+    receipts_batch: int = Field(
+        default=500,
+        ge=1,
+        le=5000,
+        description="Most receipts and statuses of one transaction, but for the rest of the last message.",
+    )
+    returns_batch: int = Field(
+        default=100,
+        ge=1,
+        le=5000,
+        description="Most deliveries that came back of one transaction, but for the rest of the last message.",
+    )
     linger_s: float = Field(default=0.004, ge=0, le=1, description="How long a batch waits to become fuller.")
     receipts_linger_s: float = Field(
         default=0.1,

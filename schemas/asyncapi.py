@@ -32,8 +32,8 @@ _TOKEN: Final = {
 _BUNDLE: Final = {
     "type": "string",
     "description": "Several tokens in one message, one to a line, no line end behind the last. The hub sends only letters "
-    f"so, which may be of different types, and then calls the message `{BUNDLE_TYP}`; never documents. Each token is "
-    "handed over and known by itself; the message is acknowledged when all are.",
+    f"so, which may be of different types, with `{BUNDLE_TYP}` as the property `type` of the message; never documents. Each "
+    "token is handed over and known by itself. The message is acknowledged when all are; given back, all of them come again.",
     "maxLength": MAX_BUNDLE_BYTES,
     "pattern": f"^{_COMPACT_JWS}(\\n{_COMPACT_JWS}){{1,{MAX_BUNDLED - 1}}}$",
 }

@@ -24,14 +24,14 @@ T = TypeVar("T")
 
 
 def in_bundles(items: Iterable[T], token_of: Callable[[T], bytes]) -> Iterator[list[T]]:
-    """Split into what may travel in one message, in order, each as full as it can be."""
+    """Split into what may travel in one message, in order, each as full as the next item allows."""
     together: list[T] = []
-    size_bytes = 0
+    size_bytes = -len(_BETWEEN)  # there is one less than tokens
     for item in items:
         more_bytes = len(_BETWEEN) + len(token_of(item))
         if together and (len(together) == MAX_BUNDLED or size_bytes + more_bytes > MAX_BUNDLE_BYTES):
             yield together
-            together, size_bytes = [], 0
+            together, size_bytes = [], -len(_BETWEEN)
         together.append(item)
         size_bytes += more_bytes
     if together:
@@ -49,8 +49,3 @@ def untie(body: bytes) -> Sequence[bytes]:
         return (body,)
     tokens = body.split(_BETWEEN, MAX_BUNDLED)
     return tokens if len(tokens) <= MAX_BUNDLED and len(body) <= MAX_BUNDLE_BYTES and all(tokens) else (body,)
-
-
-def length(body: bytes) -> int:
-    """Say how many tokens a message has, or how many it pretends to have, without taking it apart."""
-    return body.count(_BETWEEN) + 1

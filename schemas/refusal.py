@@ -65,8 +65,8 @@ CATALOGUE: Final[Mapping[str, Code]] = _catalogue(
         "E101", "TOO_LARGE",
         "The envelope is larger than 256 KiB.",
         "Gói tin lớn hơn 256 KiB.",
-        "Send attachments as parts and keep only their digests in the envelope.",
-        "Gửi tệp đính kèm dưới dạng tệp riêng, trong gói tin chỉ để mã băm.",
+        "Send attachments as parts and keep only their digests in the envelope; of several tokens in one message, send fewer.",
+        "Gửi tệp đính kèm dưới dạng tệp riêng, trong gói tin chỉ để mã băm; nếu gửi nhiều chuỗi một lần thì gửi ít chuỗi hơn.",
         "sender",
     ),
     Code(

@@ -198,7 +198,9 @@ class Channel(Receiver, aiormq.channel.Channel):
                     max_body_bytes=self.max_content_size,
                 )
             except ValueError:
-                _log.exception("delivery.unpublishable", delivery_id=str(posting.deliveries[0].delivery_id))
+                _log.exception(
+                    "delivery.unpublishable", delivery_ids=[str(each.delivery_id) for each in posting.deliveries]
+                )
                 flight.outcomes[index] = "broker-refused"
                 continue
             if writes[-1].size_bytes > _MAX_WRITE_BYTES:

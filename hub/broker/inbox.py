@@ -5,7 +5,8 @@
 - The callback does nothing but set a message down, so nothing can go wrong in it unseen.
 - In memory are at most `prefetch` messages, each at most the broker's `max_message_size` (1 MiB in production, so
   200 MiB for 200): larger ones never get past the broker.
-- A message may be a bundle. A batch is full when it has its number of tokens; the last message may overfill it.
+- A message may be a bundle. A batch is full when it has its number of tokens; the last message may overfill it, by less than
+  a bundle has.
 """
 
 import asyncio
@@ -25,9 +26,9 @@ from hub.broker.errors import BROKER_ERRORS, translated
 from hub.broker.topology import AGENCY_LETTERS
 from hub.core.submission import Return, Submission
 from hub.core.trouble import Unavailable
-from schemas import bundle
 from schemas.addresses import AGENCY_QUEUE_PREFIX, DEAD
 from schemas.amqp_reader import Arrived, Properties, read_properties
+from schemas.bundle import untie
 from schemas.identifiers import (
     DOCUMENT_ID_PATTERN,
     AgencyCode,
@@ -115,7 +116,7 @@ class DeadInbox:
         connection: A connection that nothing publishes on.
         queue: Name of the queue, which must exist.
         prefetch: Most messages that the broker hands out before some are settled.
-        max_batch: Most messages taken together.
+        max_batch: Most returns taken together, all but those of the last message.
         linger_s: How long a batch that is not full waits for more.
     """
 
@@ -160,6 +161,7 @@ class Session:
     Attributes:
         channel: The channel; its messages count 1, 2, 3 … in order of arrival.
         waiting: What has arrived and was not taken.
+        tokens: How many tokens that is.
         in_hand: The first number of every handful that was taken and is not settled.
         trouble: Why nothing will arrive any more.
         woken: Set when something arrives, or nothing will.
@@ -167,6 +169,7 @@ class Session:
 
     channel: Channel
     waiting: deque[Arrived] = field(default_factory=deque)
+    tokens: int = 0
     in_hand: set[int] = field(default_factory=set)
     trouble: str | None = None
     woken: asyncio.Event = field(default_factory=asyncio.Event)
@@ -174,7 +177,18 @@ class Session:
     def arrive(self, message: Arrived) -> None:
         """Set a message down."""
         self.waiting.append(message)
+        self.tokens += len(untie(message.body))
         self.woken.set()
+
+    def take(self, tokens: int) -> list[Arrived]:
+        """Take the oldest messages, as many as bring so many tokens."""
+        messages = []
+        while self.waiting and tokens > 0:
+            messages.append(self.waiting.popleft())
+            taken = len(untie(messages[-1].body))
+            tokens -= taken
+            self.tokens -= taken
+        return messages
 
     def end(self, why: str) -> None:
         """Remember that nothing will arrive any more."""
@@ -223,11 +237,7 @@ class Consumer:
             await self.release()
             raise Unavailable("broker", session.trouble)
         # Nothing is awaited from here on, so a cancellation cannot lose what was taken.
-        messages: list[Arrived] = []
-        room = self._max_batch
-        while session.waiting and room > 0:
-            messages.append(session.waiting.popleft())
-            room -= bundle.length(messages[-1].body)
+        messages = session.take(self._max_batch)
         if not messages:
             return Handful()
         handful = Handful(messages, session)
@@ -296,7 +306,7 @@ class Consumer:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_TAKE_TIMEOUT_S):
                         await session.woken.wait()
-        if session.waiting and len(session.waiting) < self._max_batch:
+        if 0 < session.tokens < self._max_batch:
             await asyncio.sleep(self._linger_s)
 
 
@@ -342,16 +352,15 @@ def _returns(message: Arrived) -> list[Return]:
     ).untied()
     recipient = _recipient(first_key, headers.get("x-first-death-queue"))
     if message.routing_key != AGENCY_LETTERS or recipient is None:
-        return [Return(submission, None) for submission in submissions]
+        return [Return(each, None) for each in submissions]
+    single = properties.correlation_id or ""
+    ids = [single] if len(submissions) == 1 else [identity(each.body) for each in submissions]
     how = _how(headers)
-    if len(submissions) > 1:
-        return [Return(each, delivery_id_of(identity(each.body), recipient), how) for each in submissions]
-    document_id = properties.correlation_id or ""
-    known = _DOCUMENT_ID.fullmatch(document_id)
     return [
-        Return(submissions[0], delivery_id_of(DocumentId(document_id), recipient), how)
-        if known
-        else Return(submissions[0], None)
+        Return(each, delivery_id_of(DocumentId(object_id), recipient), how)
+        if _DOCUMENT_ID.fullmatch(object_id)
+        else Return(each, None)
+        for each, object_id in zip(submissions, ids, strict=True)
     ]
 
 

@@ -52,7 +52,6 @@ from hub.core.verdict import Accept, Answered, AnswerVerdict, Objection, Park, R
 from hub.reconcile import Deadline
 from hub.replay import Candidate
 from hub.returns import Return
-from schemas.bundle import length
 from schemas.envelope import ENVELOPE_TYP, URGENCIES
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
 from schemas.refusal import Problem
@@ -147,7 +146,7 @@ class MemoryInbox:
         room = self.max_batch
         while room > 0 and (taken := self.broker.take(self.queue, 1)):
             messages += taken
-            room -= length(taken[0].submission.body)
+            room -= len(taken[0].submission.untied())
         return Batch(messages)
 
     async def acknowledge(self, batch: Batch) -> None:

@@ -32,7 +32,8 @@ from schemas import addresses
 from schemas.addresses import tier_exchange
 from schemas.envelope import Envelope
 from schemas.identifiers import AgencyCode, DeliveryId, delivery_id_of
-from schemas.receipt import Status, StatusCode
+from schemas.receipt import RECEIPT_TYP, Status, StatusCode
+from schemas.signing import identity
 from tests import builders
 from tests.component.effects import Effects
 from tests.component.world import POLICY, RECIPIENTS, SENDER, World
@@ -135,6 +136,27 @@ async def given_back(world: World) -> None:
     await world.run_to_the_end()
     assert set(world.states_of(document_id).values()) == {"received"}
     assert [park.problems[0].code for park in world.ledger.parked.values()] == ["E903"]
+
+
+async def several_in_one_message(world: World) -> None:
+    """Two documents, one of them twice, and something else share a message; its receipts do, and are given back once."""
+    tokens = [world.token(world.envelope()) for _ in range(2)]
+    body = b"\n".join([tokens[0], tokens[0], b"no token", tokens[1]])
+    world.unsent.append((addresses.SUBMIT, Submission(body, SENDER, addresses.submit_key("document", SENDER), "m-1")))
+    await world.run_to_the_end()
+    for token in tokens:
+        assert set(world.states_of(identity(token)).values()) == {"received"}
+    assert [park.problems[0].code for park in world.ledger.parked.values()] == ["E102"]
+
+    receipts = [key for key, row in world.ledger.rows.items() if row.delivery.typ == RECEIPT_TYP]
+    assert len(receipts) == 6
+    world.together.clear()
+    for delivery_id in receipts:
+        world.broker.bind("safety net", f"agency.{delivery_id}", addresses.DEAD)
+        world.broker.publish("safety net", Submission(b"", None, f"agency.{delivery_id}"))
+    await world.run_to_the_end()
+    assert all(world.letters[SENDER, delivery_id] >= 2 for delivery_id in receipts)
+    assert {many for _, many in world.together} == {1}, "a letter that failed took another with it"
 
 
 async def document_before_its_part(world: World) -> None:
@@ -354,6 +376,7 @@ SCENARIOS = [
     unwilling_broker,
     nobody_answers,
     given_back,
+    several_in_one_message,
     sent_again_after_they_were_mended,
 ]
 

@@ -104,6 +104,7 @@ class World:
     handed: list[Handed] = field(default_factory=list)
     arrived: Counter[tuple[AgencyCode, DeliveryId]] = field(default_factory=Counter)
     letters: Counter[tuple[AgencyCode, DeliveryId]] = field(default_factory=Counter)
+    together: list[tuple[AgencyCode, int]] = field(default_factory=list)
     unsent: list[tuple[str, Submission]] = field(default_factory=list)
     unsent_parts: list[bytes] = field(default_factory=list)
     blobs: MemoryBlobs = field(init=False)
@@ -234,7 +235,9 @@ class World:
             queue = addresses.agency_queue(code)
             while messages := self.broker.take(queue, 1):
                 count += 1
-                for submission in messages[0].submission.untied():
+                tokens = messages[0].submission.untied()
+                self.together.append((code, len(tokens)))
+                for submission in tokens:
                     await self._receive(code, guard, submission.body)
                 self.broker.settle(messages)
                 self.effects.point("after agency.acknowledge")

@@ -67,7 +67,7 @@ class InboxContract:
     async def test_what_is_no_bundle_is_one_submission_as_it_came(self, inbox, publish):
         await _publish(publish, b"1\n\n2\n", b"3")
 
-        assert bodies(await _take(inbox, 1)) == [b"1\n\n2\n"]
+        assert bodies(await _take(inbox, 2)) == [b"1\n\n2\n", b"3"]
 
     async def test_what_is_acknowledged_never_comes_again(self, inbox, publish):
         await _publish(publish, b"1", b"2")

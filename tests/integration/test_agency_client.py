@@ -484,22 +484,48 @@ async def test_a_notice_that_is_not_the_hubs_is_put_aside(axis, guard):
 
 async def test_letters_of_one_message_are_handed_over_one_by_one_and_acknowledged_when_all_are(axis, guard):
     letters = [status_to(axis.agency, axis.sender, status) for status in ("03", "04", "06")]
+    await axis.deliver(notice_to(axis.agency), axis.agency)
     await axis.deliver(b"\n".join(letters), axis.agency)
+    await axis.deliver(status_to(axis.agency, axis.sender, "05"), axis.agency)
 
     async with client_of(axis, guard) as client:
         arrivals = client.arrivals()
-        taken = [await first(arrivals) for _ in range(3)]
-        for letter in taken[:2]:
+        taken = [await first(arrivals) for _ in range(5)]
+        for letter in (taken[0], *taken[2:]):
             await client.acknowledge(letter)
+    assert not await axis.is_empty(agency_queue(axis.agency))
     async with client_of(axis, guard) as client:
         arrivals = client.arrivals()
         again = await first(arrivals)
         await client.acknowledge(again)
         assert await nothing_arrives(arrivals)
 
-    assert [letter.content.status for letter in taken] == ["03", "04", "06"]
-    assert again.delivery_id == taken[2].delivery_id
+    assert [letter.content.status for letter in taken[1:]] == ["03", "04", "06", "05"]
+    assert again.delivery_id == taken[1].delivery_id
     assert await axis.is_empty(agency_queue(axis.agency))
+
+
+async def test_answers_that_the_broker_does_not_take_leave_their_documents_open(axis, guard, monkeypatch):
+    await axis.deliver(signed(envelope(axis.sender, axis.agency)), axis.agency)
+    await axis.deliver(signed(envelope(axis.other, axis.agency, via=axis.platform)), axis.agency)
+
+    async with client_of(axis, guard) as client:
+        deliveries = client.deliveries()
+        batch = [await first(deliveries) for _ in range(2)]
+        publish = client._outbox.publish
+
+        async def once_in_vain(*_arguments) -> None:
+            monkeypatch.setattr(client._outbox, "publish", publish)
+            raise NotTaken("full", "đầy")
+
+        monkeypatch.setattr(client._outbox, "publish", once_in_vain)
+        with pytest.raises(NotTaken):
+            await client.receipts(batch)
+        assert await nothing_arrives(client.arrivals(), within_s=2)  # their receipts follow by themselves
+
+    assert await axis.is_empty(agency_queue(axis.agency))
+    receipts = [await axis.take_receipt(), await axis.take_receipt()]
+    assert {receipt.answers[0].delivery_id for receipt in receipts} == {each.delivery_id for each in batch}
 
 
 async def test_a_message_of_which_one_letter_is_put_aside_goes_back_when_the_others_are_read(axis, guard):

@@ -74,7 +74,8 @@ def capabilities(**changes: object) -> Capabilities:
     ],
 )
 def test_whose_turn_it_is(missing, asked, others, unbelieved, who, words):
-    watch = Watch(None, None, others=others, unbelieved=unbelieved)  # type: ignore[arg-type]
+    messages = {(None, number) for number in range(others)}
+    watch = Watch(None, None, others=messages, unbelieved=unbelieved)  # type: ignore[arg-type]
 
     turn = whose_turn(missing, ECHO, asked=asked, watch=watch)
 
