@@ -15,9 +15,10 @@ is held; the innocent may arrive twice, under the same delivery id.
 
 A queue that has lost its leader withholds its confirm while the others give theirs, and may stop its whole channel.
 That is the queue's trouble and not the broker's, and must not delay the mail of others: after a second without any
-confirm the canary is published, into a quorum queue of its own. When it is confirmed, the broker has stored all that
-it could, and what was sent before is waited for no longer. From then on not all is well with that recipient, and its
-mail has a channel apart.
+confirm the canary is published, into a quorum queue of its own. When it is confirmed twice, with a second between in which
+still nothing else was, the broker has stored all that it could, and what was sent before is waited for no longer: a broker
+that is only busy, or waits for its disk, confirms the rest soon after the canary. From then on not all is well with that
+recipient, and its mail has a channel apart.
 
 A channel of RabbitMQ 3.10 that has published to a quorum queue in the moment between the death of its leader and the
 choice of the next one gets a negative confirm for everything that it publishes to that queue, for ever, while others are
@@ -43,6 +44,8 @@ from schemas.identifiers import HUB, AgencyCode, DeliveryId, DocumentId
 
 _QUIET_S: Final = 1.0
 _CANARY_TIMEOUT_S: Final = 2.0
+_CANARIES: Final = 2
+"""That come back in one silence before it is believed to be a queue's."""
 _RENEWED_AFTER_S: Final = 1.0
 """A queue that is full turns away whatever the channel, and is to cost no channel for each of its messages."""
 _MAX_LEFT: Final = 16
@@ -143,11 +146,14 @@ class Outbox:
         """Return when all is published; see to it that no queue holds up the others until the deadline."""
         lanes = (*self._lanes, self._apart)
         began = asyncio.get_running_loop().time()
+        canaries = 0
         while not (await asyncio.wait({publishing}, timeout=_QUIET_S))[0]:
             confirmed_at = max(began, *(lane.confirmed_at for lane in lanes))
             is_quiet = asyncio.get_running_loop().time() - confirmed_at >= _QUIET_S
-            if is_quiet and await self._let_canary_go(deadline) == "routed":
+            canaries = canaries + 1 if is_quiet and await self._let_canary_go(deadline) == "routed" else 0
+            if canaries == _CANARIES:
                 self._left += sum(lane.give_up() for lane in lanes)
+                canaries = 0
         if self._left > _MAX_LEFT:
             self._connection.drop()
             self._left = 0

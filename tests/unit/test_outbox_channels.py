@@ -1,6 +1,7 @@
 """On which channel the outbox goes on after the broker has turned mail away."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -66,3 +67,59 @@ async def test_a_full_queue_costs_no_channel_for_each_of_its_messages() -> None:
     connection = PlayedConnection("not-taken", "routed")
     assert await publish(connection, 3) == [["not-taken"]] * 3
     assert connection.retired == []
+
+
+class SlowChannel(PlayedChannel):
+    """Confirms nothing before it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__("routed")
+        self.word: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    async def publish_all(self, postings: Sequence[Posting], user: str | None, deadline: float) -> list[Outcome]:
+        self.published += len(postings)
+        return [await self.word] * len(postings)
+
+    def give_up(self) -> bool:
+        self.word.set_result("withheld")
+        return True
+
+
+class CanaryChannel(PlayedChannel):
+    """Confirms at once, and lets the other channel confirm a little later."""
+
+    def __init__(self, slow: SlowChannel | None = None) -> None:
+        super().__init__("routed")
+        self.slow = slow
+
+    async def publish_all(self, postings: Sequence[Posting], user: str | None, deadline: float) -> list[Outcome]:
+        if self.slow is not None:
+            asyncio.get_running_loop().call_later(0.01, self.slow.word.set_result, "routed")
+        return await super().publish_all(postings, user, deadline)
+
+
+def slow_connection(canary: Callable[[SlowChannel], CanaryChannel]) -> PlayedConnection:
+    connection = PlayedConnection()
+    slow = SlowChannel()
+    connection._ready = [slow, canary(slow)]
+    return connection
+
+
+async def test_a_broker_that_was_only_slow_takes_everything_though_the_canary_is_back_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox, "_QUIET_S", 0.05)
+    connection = slow_connection(CanaryChannel)
+
+    assert await publish(connection, 1) == [["routed"]]
+    assert connection.given[1].published == 1
+
+
+async def test_what_a_queue_withholds_is_given_up_when_the_canary_is_back_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox, "_QUIET_S", 0.05)
+    connection = slow_connection(lambda _: CanaryChannel())
+
+    assert await publish(connection, 1) == [["not-taken"]]
+    assert connection.given[1].published == 2
