@@ -189,7 +189,12 @@ class Management:
         return (await self._client.get(path, params=query)).raise_for_status().json()
 
     async def _post(self, path: str, definitions: Mapping[str, Any]) -> None:
-        (await self._client.post(path, json=definitions)).raise_for_status()
+        """Have things made; once more when a busy broker was not done in time, as what it has made it leaves as it is."""
+        try:
+            answer = await self._client.post(path, json=definitions)
+        except httpx2.ReadTimeout:
+            answer = await self._client.post(path, json=definitions)
+        answer.raise_for_status()
 
 
 def _definitions(steps: Sequence[Step]) -> dict[str, list[dict[str, Any]]]:

@@ -1,11 +1,14 @@
 """What a directory wants on the broker, and what is to be done for it."""
 
+import asyncio
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import httpx2
 import pytest
 
+from hub.broker.management import Management
 from hub.broker.topology import (
     Binding,
     Bounds,
@@ -20,6 +23,7 @@ from hub.broker.topology import (
     files_needed,
     plan,
 )
+from hub.core.trouble import Unavailable
 from schemas.addresses import CANARY, DEAD, INTAKE, RECEIPTS, SUBMIT, Tier
 from schemas.checks.directory import Agency, Directory
 from schemas.identifiers import AgencyCode
@@ -251,3 +255,35 @@ def test_each_queue_and_each_agency_that_connects_takes_files_of_a_node() -> Non
     more = desired(directory(*SMALL.agencies.values(), agency(OLD, "commune", OLD), platforms=(PLATFORM,)))
     assert files_needed(more) - files_needed(small) == 3 + 2
     assert files_needed(small) > 3 * len(small.queues)
+
+
+class PlayedClient:
+    """Answers the management API after so many calls that it was too slow for."""
+
+    def __init__(self, too_slow: int) -> None:
+        self.too_slow = too_slow
+        self.calls: list[str] = []
+
+    async def post(self, path: str, **_: object) -> httpx2.Response:
+        self.calls.append(path)
+        request = httpx2.Request("POST", f"http://broker/api{path}")
+        if len(self.calls) <= self.too_slow:
+            raise httpx2.ReadTimeout("", request=request)
+        return httpx2.Response(204, request=request)
+
+
+@pytest.mark.parametrize(("too_slow", "succeeds"), [(0, True), (1, True), (2, False)])
+async def test_a_broker_that_is_not_done_in_time_is_asked_once_more(too_slow: int, succeeds: bool) -> None:
+    client = PlayedClient(too_slow)
+    async with Management("http://guest:guest@127.0.0.1:1", "/") as management:
+        await management._client.aclose()
+        management._client = client  # type: ignore[assignment]
+        client.aclose = lambda: asyncio.sleep(0)  # type: ignore[attr-defined]
+        applying = management.apply([Step(Queue("truc.x", {}))])
+        if succeeds:
+            await applying
+        else:
+            with pytest.raises(Unavailable, match="ReadTimeout"):
+                await applying
+
+    assert client.calls == ["/definitions/%2F"] * min(too_slow + 1, 2)
