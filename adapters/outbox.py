@@ -56,7 +56,7 @@ class Outbox:
         return at_s if now_s - _REPEATABLE_S < at_s <= now_s else now_s
 
     async def publish(self, lane: Lane, body: bytes, timeout_s: float | None) -> None:
-        """Publish the same bytes, a token or a bundle, until they are confirmed, or until the time is over; without end for `None`.
+        """Publish the same token or bundle until it is confirmed, or until the time is over; without end for `None`.
 
         Raises:
             BrokerError: As `AgencyClient.submit`.

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from hub.core.delivery import Delivery
 from hub.core.grant import Granted
 from hub.core.letter import Decision, notice_of
 from hub.core.part import Kept
@@ -17,7 +18,7 @@ from hub.core.verdict import Accept, Addressee, Answered, Park, Refuse, Stated, 
 from schemas.addresses import Tier
 from schemas.envelope import ENVELOPE_TYP, Action, DocumentFacts, Envelope, Part, Signer, new_envelope
 from schemas.grant import Act, Grant
-from schemas.identifiers import AgencyCode, DeliveryId, DocumentId, identity_of
+from schemas.identifiers import AgencyCode, DeliveryId, DocumentId, delivery_id_of, identity_of
 from schemas.receipt import RECEIPT_TYP, STATUS_TYP, Answer, Outcome, Receipt, Status, StatusCode
 from schemas.refusal import Problem
 from schemas.signing import identity, sign
@@ -117,6 +118,21 @@ def broadcast(recipients: int, **facts: Any) -> Accept:
     taken = accept(envelope(to=["tier:commune"], **facts), signed=False)
     members = (Addressee(AgencyCode(f"H26.{number:06}"), "commune") for number in range(recipients))
     return replace(taken, addressees=tuple(members))
+
+
+def delivery(number: int, recipient: AgencyCode, *, typ: str = ENVELOPE_TYP, attempts: int = 0) -> Delivery:
+    """Make a pending delivery of an object that is only a number."""
+    object_id = DocumentId(f"{number:064x}")
+    return Delivery(
+        delivery_id=delivery_id_of(object_id, recipient),
+        object_id=object_id,
+        typ=typ,
+        sender=AgencyCode("H30"),
+        recipient=recipient,
+        state="pending",
+        attempts=attempts,
+        expires_at=datetime(2030, 1, 1, tzinfo=UTC),
+    )
 
 
 def refuse(body: bytes = b"a.b.c", *, signer: str = SENDER, code: str = "E404", redelivered: bool = False) -> Refuse:

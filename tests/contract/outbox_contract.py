@@ -1,15 +1,14 @@
 """What every outbox does, the real one and the one in memory. Subclasses give the fixtures."""
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from hub.core.delivery import Delivery, Posting
+from hub.core.delivery import Posting
 from schemas.addresses import tier_exchange
-from schemas.envelope import ENVELOPE_TYP
-from schemas.identifiers import AgencyCode, DocumentId, delivery_id_of
+from schemas.identifiers import AgencyCode
+from tests.builders import delivery
 
 Connect = Callable[[AgencyCode], Awaitable[None]]
 Mail = Callable[[AgencyCode], Awaitable[list[bytes]]]
@@ -19,18 +18,7 @@ HERE, THERE, NOWHERE = AgencyCode("H26.01"), AgencyCode("H26.02"), AgencyCode("H
 
 
 def posting(recipient: AgencyCode, body: bytes = b"token", *, exchange: str = EXCHANGE, document: int = 1) -> Posting:
-    document_id = DocumentId(f"{document:064x}")
-    delivery = Delivery(
-        delivery_id=delivery_id_of(document_id, recipient),
-        object_id=document_id,
-        typ=ENVELOPE_TYP,
-        sender=AgencyCode("H30"),
-        recipient=recipient,
-        state="pending",
-        attempts=0,
-        expires_at=datetime(2030, 1, 1, tzinfo=UTC),
-    )
-    return Posting(exchange, recipient, body, (delivery,))
+    return Posting(exchange, recipient, body, (delivery(document, recipient),))
 
 
 class OutboxContract:

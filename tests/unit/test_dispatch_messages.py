@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from hub.core.delivery import Delivery, Due, Posting, Transition
+from hub.core.delivery import Due, Posting, Transition
 from hub.core.policy import Policy
 from hub.core.settlement import Handover
 from hub.dispatch import Dispatch
@@ -13,26 +13,16 @@ from schemas.bundle import MAX_BUNDLED, untie
 from schemas.checks.directory import Directory, snapshot
 from schemas.directory_file import DirectoryFile
 from schemas.envelope import ENVELOPE_TYP
-from schemas.identifiers import AgencyCode, DocumentId, delivery_id_of
+from schemas.identifiers import AgencyCode
 from schemas.receipt import RECEIPT_TYP, STATUS_TYP
+from tests.builders import delivery
 
 NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 HERE, THERE = AgencyCode("H26.01"), AgencyCode("H26.02")
 
 
 def due(number: int, typ: str = RECEIPT_TYP, to: AgencyCode = HERE, attempts: int = 0) -> Due:
-    object_id = DocumentId(f"{number:064x}")
-    delivery = Delivery(
-        delivery_id=delivery_id_of(object_id, to),
-        object_id=object_id,
-        typ=typ,
-        sender=AgencyCode("H30"),
-        recipient=to,
-        state="pending",
-        attempts=attempts,
-        expires_at=datetime(2030, 1, 1, tzinfo=UTC),
-    )
-    return Due(delivery, b"%d.b.c" % number)
+    return Due(delivery(number, to, typ=typ, attempts=attempts), b"%d.b.c" % number)
 
 
 @dataclass

@@ -8,7 +8,6 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from itertools import groupby
 from types import SimpleNamespace
 from typing import Any
@@ -25,27 +24,17 @@ from pamqp.header import ContentHeader
 from hub.broker.channel import Channel as PublishingChannel
 from hub.broker.channel import Outcome
 from hub.broker.outbox import handover_of
-from hub.core.delivery import Delivery, Posting
+from hub.core.delivery import Posting
 from schemas.amqp_reader import FrameReader
 from schemas.envelope import ENVELOPE_TYP
-from schemas.identifiers import AgencyCode, DocumentId, delivery_id_of
+from schemas.identifiers import AgencyCode
+from tests.builders import delivery
 
 RECIPIENT = AgencyCode("H26")
 
 
 def posting(document: int = 0, recipient: AgencyCode = RECIPIENT) -> Posting:
-    document_id = DocumentId(f"{document:064x}")
-    delivery = Delivery(
-        delivery_id=delivery_id_of(document_id, recipient),
-        object_id=document_id,
-        typ=ENVELOPE_TYP,
-        sender=AgencyCode("H30"),
-        recipient=recipient,
-        state="pending",
-        attempts=0,
-        expires_at=datetime(2030, 1, 1, tzinfo=UTC),
-    )
-    return Posting("truc.tier.commune", recipient, b"token", (delivery,))
+    return Posting("truc.tier.commune", recipient, b"token", (delivery(document, recipient),))
 
 
 class ScriptedBroker:
