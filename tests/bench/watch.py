@@ -26,6 +26,9 @@ from hub.installation import Installation
 from tests.bench.full_path import ROOT, process_name
 
 _BUCKETS: Final = 60
+_REST: Final = 50
+"""How many times as long as a sample took the next one is put off: the kernel counts pages for it, a tenth of a second with
+a gigabyte of them, and what is looked at needs the CPU itself."""
 _STEPS: Final = (
     ("cryptography", "verify signatures"),
     ("schemas/signing", "verify signatures"),
@@ -50,7 +53,7 @@ class Watching:
     """One run that is looked at.
 
     Attributes:
-        every_s: Between two samples.
+        every_s: Between two samples, at least; see `_REST`.
         profile_s: How long the stacks of the hub's processes are sampled; 0 for not at all.
         slice_s: Of which length the slices of time are that delays and the ledger are told by; a sixtieth of the run, at
             least a second, when `None`.
@@ -80,8 +83,11 @@ class Watching:
         zero = self._totals()
 
         def look() -> None:
-            while not over.wait(self.every_s):
+            rest_s = self.every_s
+            while not over.wait(rest_s):
+                began = time.thread_time()
                 self._sample()
+                rest_s = max(self.every_s, _REST * (time.thread_time() - began))
 
         thread = threading.Thread(target=look)
         thread.start()
