@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count, takewhile
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from uuid import uuid4
 
 import aio_pika
@@ -27,6 +27,9 @@ from schemas.amqp_frames import ack_frame, publish_frames, reject_frame
 from schemas.amqp_reader import Arrived, Receiver, read_properties
 from schemas.amqp_transport import Transport
 from schemas.bundle import untie
+
+_FULL_S: Final = 0.01
+"""How soon to look again whether the library's queue, of ten frames for a whole connection, has room."""
 
 Said = Literal["taken", "returned", "not-taken"]
 """What the broker said about a publish."""
@@ -83,6 +86,8 @@ class Channel(Receiver, aiormq.channel.Channel):
         self._unsettled: dict[int, None] = {}  # numbers of what has arrived, ascending
         self._bundles: dict[int, _Bundle] = {}  # those of them that are several
         self._done: set[int] = set()  # those of them that are acknowledged, but not yet to the broker
+        self._unwritten = bytearray()  # what is to be said to the broker about them
+        self._writing_planned = False
 
     async def send(
         self, body: bytes, *, exchange: str, routing_key: str, correlation_id: str, user: str
@@ -157,34 +162,46 @@ class Channel(Receiver, aiormq.channel.Channel):
             give_back = bundle.given_back
             del self._bundles[number]
         if give_back:
-            self._give_back(number)
-            return
-        if not self._done:
-            self.loop.call_soon(self._write_acknowledgements)
-        self._done.add(number)
+            self._add_acknowledgements()  # what comes first must not be called settled together with this
+            self._unsettled.pop(number, None)
+            self._unwritten += reject_frame(self.number, number)
+        else:
+            self._done.add(number)
+        if not self._writing_planned:
+            self._writing_planned = True
+            self.loop.call_soon(self._write)
 
-    def _give_back(self, number: int) -> None:
-        self._write_acknowledgements()  # what comes first must not be called settled together with this
-        self._unsettled.pop(number, None)
-        self.write_queue.put_nowait(ChannelFrame(reject_frame(self.number, number), should_close=False))
-
-    def _write_acknowledgements(self) -> None:
+    def _add_acknowledgements(self) -> None:
         """Settle with one frame all up to the first that is not done, and with one each those behind it."""
         first_open = next((number for number in self._unsettled if number not in self._done), None)
         behind = [] if first_open is None else sorted(number for number in self._done if number > first_open)
         up_to = max((number for number in self._done if first_open is None or number < first_open), default=None)
-        frames = [ack_frame(self.number, number) for number in behind]
         if up_to is not None:
-            frames.insert(0, ack_frame(self.number, up_to, all_before=True))
+            self._unwritten += ack_frame(self.number, up_to, all_before=True)
+        for number in behind:
+            self._unwritten += ack_frame(self.number, number)
         for number in self._done:
             self._unsettled.pop(number, None)
         self._done.clear()
-        if frames and not self.is_closed:
-            self.write_queue.put_nowait(ChannelFrame(b"".join(frames), should_close=False))
+
+    def _write(self) -> None:
+        """Say what was settled meanwhile in one piece; later, when others have filled the way to the broker."""
+        self._writing_planned = False
+        self._add_acknowledgements()
+        if not self._unwritten or self.is_closed:
+            return
+        if self.write_queue.full():
+            self._writing_planned = True
+            self.loop.call_later(_FULL_S, self._write)
+            return
+        self.write_queue.put_nowait(ChannelFrame(bytes(self._unwritten), should_close=False))
+        self._unwritten.clear()
 
     async def flush(self) -> None:
         """Return when everything that was sent so far has left."""
-        self._write_acknowledgements()
+        self._write()
+        while self._unwritten and not self.is_closed:  # noqa: ASYNC110 - the library's queue tells nobody that it has room
+            await asyncio.sleep(_FULL_S)
         drained = self.create_future()
         await self.write_queue.put(ChannelFrame(b"", should_close=False, drain_future=drained))
         await drained
