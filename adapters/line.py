@@ -1,4 +1,4 @@
-"""The line to the axis: connections, publishing until it is confirmed, taking what arrives. The only AMQP in here.
+"""The line to the axis: connections, publishing until it is confirmed, taking what arrives.
 
 Connections are plain ones under supervision of our own, one to publish and one to consume, each opened at first use.
 Nothing is declared here: queues and permissions are the operator's.
@@ -9,28 +9,24 @@ import contextlib
 import logging
 import random
 import ssl
-import uuid
-from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from itertools import cycle
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 from urllib.parse import unquote, urlsplit
 
-import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import (
     AMQPError,
     AuthenticationError,
     ChannelClosed,
     ChannelNotFoundEntity,
-    ChannelPreconditionFailed,
     ConnectionClosed,
     ProbableAuthenticationError,
 )
 
 from adapters.channel import Channel, Message, Said, connect, open_channel
 from adapters.errors import BrokerError, NoQueue, NotConfirmed, NotTaken, RefusedByBroker, Unreachable, Unusable
-from schemas.addresses import SUBMIT, agency_queue, submit_key
+from schemas.addresses import SUBMIT
 from schemas.bundle import untie
 from schemas.hosts import urls_by_host
 from schemas.identifiers import AgencyCode
@@ -43,7 +39,7 @@ _NOT_ALLOWED: Final = 530
 _MAX_UNCONFIRMED: Final = 256
 _FIRST_WAIT_S: Final = 0.2
 _LONGEST_WAIT_S: Final = 30.0
-_CLOSE_TIMEOUT_S: Final = 5.0
+CLOSE_TIMEOUT_S: Final = 5.0
 
 
 class Line:
@@ -104,111 +100,14 @@ class Line:
     def refused(self, error: Exception) -> RefusedByBroker:
         """Say that the broker said no."""
         return RefusedByBroker(
-            f"the broker says: {_last_line(error)}", f"máy chủ báo: {_last_line(error)}", place=self.place
+            f"the broker says: {last_line(error)}", f"máy chủ báo: {last_line(error)}", place=self.place
         )
 
     def unreachable(self, error: BaseException | None) -> Unreachable:
         """Say that the broker does not answer."""
         return Unreachable(
-            f"no connection: {_last_line(error)}", f"không kết nối được: {_last_line(error)}", place=self.place
+            f"no connection: {last_line(error)}", f"không kết nối được: {last_line(error)}", place=self.place
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How our queue stands.
-
-    Attributes:
-        waiting: How many messages wait in it, those in somebody's hands left out.
-        consumers: How many read from it.
-    """
-
-    waiting: int
-    consumers: int
-
-
-class Probe:
-    """Finds out what the broker permits, and leaves no trace: each question is one that it must turn down.
-
-    The broker checks permissions first, and then refuses with another code what is wrong on purpose: a publish in the
-    name of another user, a consumer with an impossible priority.
-    """
-
-    def __init__(self, line: Line, code: AgencyCode) -> None:
-        self._line = line
-        self._code = code
-
-    async def log_in(self) -> None:
-        """Open a connection and close it.
-
-        Raises:
-            BrokerError: When that cannot be done.
-        """
-        await _close(await self._line.connect("probe"))
-
-    async def ask_to_publish(self) -> None:
-        """Ask whether we may publish documents.
-
-        Raises:
-            BrokerError: When we may not, or nobody answers.
-        """
-
-        async def ask(channel: AbstractChannel) -> None:
-            exchange = await channel.get_exchange(SUBMIT, ensure=False)
-            message = aio_pika.Message(b"", user_id=f"{self._code} probe", message_id=uuid.uuid4().hex)
-            await exchange.publish(message, submit_key("document", self._code), mandatory=True)
-
-        await self._ask(ask)
-
-    async def ask_to_read(self) -> None:
-        """Ask whether there is a queue for us and we may read it.
-
-        Raises:
-            BrokerError: When we may not, when there is none, or nobody answers.
-        """
-
-        async def ask(channel: AbstractChannel) -> None:
-            queue = await channel.get_queue(agency_queue(self._code), ensure=False)
-            await queue.consume(_ignore, arguments={"x-priority": "probe"})
-
-        await self._ask(ask)
-
-    async def look(self) -> Standing:
-        """Look at our queue, without reading from it.
-
-        Raises:
-            BrokerError: When there is none, or nobody answers.
-        """
-        standing: list[Standing] = []
-
-        async def ask(channel: AbstractChannel) -> None:
-            found = (await channel.declare_queue(agency_queue(self._code), passive=True)).declaration_result
-            standing.append(Standing(found.message_count or 0, found.consumer_count or 0))
-
-        await self._ask(ask, ends_refused=False)
-        return standing[0]
-
-    async def _ask(
-        self, ask: Callable[[AbstractChannel], Coroutine[Any, Any, None]], *, ends_refused: bool = True
-    ) -> None:
-        connection = await self._line.connect("probe")
-        try:
-            asking = asyncio.ensure_future(ask(await connection.channel(publisher_confirms=True)))
-            await asyncio.wait({asking}, timeout=_CLOSE_TIMEOUT_S)
-            error = asking.exception() if asking.done() and not asking.cancelled() else TimeoutError()
-        finally:
-            await _close(connection)
-        match error:
-            case ChannelPreconditionFailed() if ends_refused:
-                return
-            case None if not ends_refused:
-                return
-            case ChannelNotFoundEntity():
-                raise NoQueue(_last_line(error), _last_line(error), place=self._line.place) from error
-            case ChannelClosed():
-                raise self._line.refused(error) from error
-            case _:
-                raise self._line.unreachable(error) from error
 
 
 class Publisher:
@@ -256,7 +155,7 @@ class Publisher:
     async def _hang_up(self) -> None:
         connection, self._connection, self._channel = self._connection, None, None
         if connection is not None:
-            await _close(connection)
+            await hang_up(connection)
 
     def _retire(self, channel: Channel) -> None:
         """Use a channel no more, and close it when what is under way on it is settled."""
@@ -307,7 +206,7 @@ class Publisher:
             case ChannelClosed():
                 return self._line.refused(said)
             case BaseException():
-                return NotConfirmed(f"the connection was lost: {_last_line(said)}", f"mất kết nối: {_last_line(said)}")
+                return NotConfirmed(f"the connection was lost: {last_line(said)}", f"mất kết nối: {last_line(said)}")
             case _:
                 assert_never(said)
 
@@ -391,7 +290,7 @@ class Consumer:
         except _TROUBLE as error:
             raise self._line.unreachable(error) from error
         finally:
-            await _close(connection)
+            await hang_up(connection)
             self._forget_messages()
 
 
@@ -411,10 +310,6 @@ def put_aside(message: Message) -> None:
         log.info("reject.stale: %s", error)
 
 
-async def _ignore(message: AbstractIncomingMessage) -> None:
-    """Leave a message unacknowledged, so that it goes back when the connection is closed."""
-
-
 def _waits() -> Iterator[float]:
     """Give waits in seconds, doubling up to a bound, with jitter so that not all agencies return at one moment."""
     wait_s = _FIRST_WAIT_S
@@ -426,23 +321,24 @@ def _waits() -> Iterator[float]:
 async def _retire(channel: Channel) -> None:
     with contextlib.suppress(*_TROUBLE):
         await channel.settled()
-        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await channel.close()
 
 
 async def _flush(channel: Channel) -> None:
     with contextlib.suppress(*_TROUBLE):
-        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await channel.flush()
 
 
-async def _close(connection: AbstractConnection) -> None:
+async def hang_up(connection: AbstractConnection) -> None:
+    """Close a connection; nothing is raised, and it takes at most `CLOSE_TIMEOUT_S`."""
     with contextlib.suppress(*_TROUBLE):
-        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await connection.close()
 
 
-def _last_line(error: BaseException | None) -> str:
+def last_line(error: BaseException | None) -> str:
     """Give the words of an error of the library without its wrapping."""
     if isinstance(error, TimeoutError) and not str(error):
         return "timeout"

@@ -10,8 +10,8 @@ from adapters.checkup.finding import Case, Finding, State
 from adapters.cli.wiring import line_of, signer_of
 from adapters.errors import RefusedByBroker, Unreachable, Unusable
 from adapters.inquiry import HubClock, look
-from adapters.line import Probe
 from adapters.parts import PartStore
+from adapters.probe import Probe
 from adapters.signer import load_record
 from schemas.addresses import SUBMIT, agency_queue, submit_key
 from schemas.envelope import Part

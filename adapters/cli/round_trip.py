@@ -231,7 +231,7 @@ async def _refuse_other_readers(settings: "AgencySettings") -> None:
     """Find an adapter on another machine, which would take the answers."""
     from adapters.cli.wiring import line_of
     from adapters.errors import Unusable
-    from adapters.line import Probe
+    from adapters.probe import Probe
     from schemas.addresses import agency_queue
     from schemas.identifiers import AgencyCode
 
