@@ -87,7 +87,12 @@ class Channel(Receiver, aiormq.channel.Channel):
         self._bundles: dict[int, _Bundle] = {}  # those of them that are several
         self._done: set[int] = set()  # those of them that are acknowledged, but not yet to the broker
         self._unwritten = bytearray()  # what is to be said to the broker about them
-        self._writing_planned = False
+        self._writing: asyncio.Handle | None = None  # set while somebody is going to say it
+
+    @property
+    def _is_ending(self) -> bool:
+        """Whether it is closed, or the broker has begun to close it: it closes the connection on who goes on speaking."""
+        return self.is_closed or self._close_exception is not None
 
     async def send(
         self, body: bytes, *, exchange: str, routing_key: str, correlation_id: str, user: str
@@ -113,7 +118,7 @@ class Channel(Receiver, aiormq.channel.Channel):
             max_body_bytes=self.max_content_size,
             content_type="application/jose",
         )
-        if self.is_closed or self._close_exception is not None:
+        if self._is_ending:
             raise ChannelInvalidStateError(f"{self!r} closed")
         await self.write_queue.put(ChannelFrame(frames, should_close=False))
         # Nothing is awaited between the frames and their number, which the broker counts as they arrive.
@@ -151,7 +156,7 @@ class Channel(Receiver, aiormq.channel.Channel):
         self._settle(number, give_back=True)
 
     def _settle(self, number: int, *, give_back: bool) -> None:
-        if self.is_closed or self._close_exception is not None:
+        if self._is_ending:
             raise ChannelInvalidStateError(f"{self!r} closed")
         bundle = self._bundles.get(number)
         if bundle is not None:
@@ -167,9 +172,8 @@ class Channel(Receiver, aiormq.channel.Channel):
             self._unwritten += reject_frame(self.number, number)
         else:
             self._done.add(number)
-        if not self._writing_planned:
-            self._writing_planned = True
-            self.loop.call_soon(self._write)
+        if self._writing is None:
+            self._writing = self.loop.call_soon(self._write)
 
     def _add_acknowledgements(self) -> None:
         """Settle with one frame all up to the first that is not done, and with one each those behind it."""
@@ -186,21 +190,22 @@ class Channel(Receiver, aiormq.channel.Channel):
 
     def _write(self) -> None:
         """Say what was settled meanwhile in one piece; later, when others have filled the way to the broker."""
-        self._writing_planned = False
+        self._writing = None
         self._add_acknowledgements()
-        if not self._unwritten or self.is_closed:
+        if not self._unwritten or self._is_ending:
             return
         if self.write_queue.full():
-            self._writing_planned = True
-            self.loop.call_later(_FULL_S, self._write)
+            self._writing = self.loop.call_later(_FULL_S, self._write)
             return
         self.write_queue.put_nowait(ChannelFrame(bytes(self._unwritten), should_close=False))
         self._unwritten.clear()
 
     async def flush(self) -> None:
         """Return when everything that was sent so far has left."""
+        if self._writing is not None:
+            self._writing.cancel()
         self._write()
-        while self._unwritten and not self.is_closed:  # noqa: ASYNC110 - the library's queue tells nobody that it has room
+        while self._unwritten and not self._is_ending:  # noqa: ASYNC110 - the library's queue tells nobody that it has room
             await asyncio.sleep(_FULL_S)
         drained = self.create_future()
         await self.write_queue.put(ChannelFrame(b"", should_close=False, drain_future=drained))

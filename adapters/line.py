@@ -40,6 +40,7 @@ _MAX_UNCONFIRMED: Final = 256
 _FIRST_WAIT_S: Final = 0.2
 _LONGEST_WAIT_S: Final = 30.0
 CLOSE_TIMEOUT_S: Final = 5.0
+"""Longest wait for the broker when a connection ends."""
 
 
 class Line:

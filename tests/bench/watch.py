@@ -1,6 +1,7 @@
 """Looks on while documents go through: CPU, memory and bytes written by process, sizes on disk, samples of the hub's stacks.
 
-Counters of processes that end meanwhile, such as the backends of PostgreSQL, are kept. Memory is the proportional share
+Counters of processes that end meanwhile, such as the backends of PostgreSQL, are kept as the last look found them; who lives
+for less than the time between two looks is not seen. Memory is the proportional share
 (PSS), as PostgreSQL's processes have most of theirs in common.
 """
 
@@ -27,8 +28,8 @@ from tests.bench.full_path import ROOT, process_name
 
 _BUCKETS: Final = 60
 _REST: Final = 50
-"""How many times as long as a sample took the next one is put off: the kernel counts pages for it, a tenth of a second with
-a gigabyte of them, and what is looked at needs the CPU itself."""
+"""The next sample is put off for so many times the CPU time that the last one took: the kernel counts pages for it, a tenth
+of a second with a gigabyte of them, and what is looked at needs the CPU itself. Short runs have few samples."""
 _STEPS: Final = (
     ("cryptography", "verify signatures"),
     ("schemas/signing", "verify signatures"),

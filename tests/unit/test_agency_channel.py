@@ -8,6 +8,7 @@ import pamqp.commands
 import pamqp.frame
 import pytest
 from aiormq.abc import ChannelFrame
+from aiormq.exceptions import ChannelClosed, ChannelInvalidStateError
 
 from adapters.channel import Channel
 from schemas.amqp_reader import Arrived
@@ -35,6 +36,11 @@ def said(channel: Channel) -> list[Said]:
     data = b""
     while not channel.write_queue.empty():
         data += channel.write_queue.get_nowait().payload
+    return read(data)
+
+
+def read(data: bytes) -> list[Said]:
+    """Read frames as the broker does."""
     found = []
     while data:
         size, _, frame = pamqp.frame.unmarshal(data)
@@ -56,22 +62,36 @@ async def test_what_is_given_back_at_once_fills_no_queue(channel: Channel) -> No
     assert said(channel) == [("reject", number, False) for number in range(1, MESSAGES + 1)]
 
 
-async def test_what_is_settled_while_others_fill_the_queue_is_said_when_there_is_room(channel: Channel) -> None:
+async def test_what_is_settled_while_others_fill_the_queue_is_said_when_there_is_room(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.channel._FULL_S", 0.0)
     while not channel.write_queue.full():
         channel.write_queue.put_nowait(ChannelFrame(b"", should_close=False))
     channel.acknowledge(1)
     channel.acknowledge(2)
-    await asyncio.sleep(0.02)
+    await asyncio.sleep(0)
     channel.reject(3)
     channel.acknowledge(4)
     channel.acknowledge(6)
     leaving = asyncio.create_task(channel.flush())
-    await asyncio.sleep(0.02)
+    await asyncio.sleep(0)
     assert not leaving.done()
     assert said(channel) == []
-    await asyncio.sleep(0.05)
-    assert said(channel) == [("ack", 2, True), ("reject", 3, False), ("ack", 4, True), ("ack", 6, False)]
-    leaving.cancel()
+    piece, last = [await channel.write_queue.get() for _ in range(2)]
+    assert read(piece.payload) == [("ack", 2, True), ("reject", 3, False), ("ack", 4, True), ("ack", 6, False)]
+    last.drain()
+    await leaving
+
+
+async def test_nothing_is_said_on_a_channel_that_the_broker_has_begun_to_close(channel: Channel) -> None:
+    channel.reject(1)
+    channel.acknowledge(2)
+    channel._close_exception = ChannelClosed(404, "gone")
+    await asyncio.sleep(0)
+    assert said(channel) == []
+    with pytest.raises(ChannelInvalidStateError):
+        channel.reject(3)
 
 
 async def test_what_comes_before_something_given_back_is_settled_apart_from_it(channel: Channel) -> None:
