@@ -6,14 +6,14 @@ from recipients that are well is read without a lock and written at most once a 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import pairwise
 from operator import attrgetter
 from typing import Final
 
 import asyncpg
 
-from hub.core.breaker import Breaker, Sign, after_each
+from hub.core.breaker import SEEN_IS_EXACT_TO, Breaker, Sign, after_each
 from hub.core.policy import BreakerPolicy
 from hub.store.pool import Connection
 from schemas.identifiers import AgencyCode
@@ -22,8 +22,6 @@ BREAKER_COLUMNS: Final = (
     "recipient, phase, failures, code, failing_since, seen_at, opened_at, probe, probes, released, settled, due_at, "
     "suspended, held_by, held_reason, held_at"
 )
-
-_SEEN_IS_EXACT_TO: Final = timedelta(minutes=1)
 
 _COLUMNS: Final = BREAKER_COLUMNS.split(", ")
 _VALUES: Final = attrgetter(*_COLUMNS)  # `astuple` copies each value, at fifty times the cost
@@ -34,22 +32,23 @@ def breaker_of(row: asyncpg.Record) -> Breaker:
     return Breaker(*(row[name] for name in _COLUMNS))
 
 
-# Those of whom this is news: nobody has seen them for a while, or they are not well.
+# Those of whom this is news: nobody has seen them for a while, or they are not well. The array comes out of a query of its
+# own, as otherwise the planner counts it, believes that each call deserves a plan of its own, and makes one every time.
 _CONCERNED: Final = """
-SELECT code
-FROM unnest($1::text[]) AS code
+SELECT sign.recipient
+FROM unnest((SELECT $1::text[])) AS sign (recipient)
 WHERE NOT EXISTS (
     SELECT FROM recipients
-    WHERE recipient = code AND seen_at >= $2 AND phase = 'closed' AND failures = 0
+    WHERE recipients.recipient = sign.recipient AND seen_at >= $2 AND phase = 'closed' AND failures = 0
 )
 """
 
 _ADD: Final = """
 INSERT INTO recipients (recipient)
-SELECT code
-FROM unnest($1::text[]) AS code
-WHERE NOT EXISTS (SELECT FROM recipients WHERE recipient = code)
-ORDER BY code
+SELECT sign.recipient
+FROM unnest((SELECT $1::text[])) AS sign (recipient)
+WHERE NOT EXISTS (SELECT FROM recipients WHERE recipients.recipient = sign.recipient)
+ORDER BY sign.recipient
 ON CONFLICT DO NOTHING
 """
 
@@ -134,8 +133,8 @@ async def note_signs(
     telling = {code for code, seen in signs.items() if any(sign.noticed not in ("seen", "answered") for sign in seen)}
     routine = [code for code in signs if code not in telling]
     if routine:
-        rows = await connection.fetch(_CONCERNED, routine, now - _SEEN_IS_EXACT_TO)
-        routine = [AgencyCode(row["code"]) for row in rows]
+        rows = await connection.fetch(_CONCERNED, routine, now - SEEN_IS_EXACT_TO)
+        routine = [AgencyCode(row["recipient"]) for row in rows]
     if not telling and not routine:
         return []
     codes = sorted(telling.union(routine))

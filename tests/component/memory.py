@@ -14,6 +14,7 @@ from typing import Any
 
 from hub.core.breaker import (
     SEEN,
+    SEEN_IS_EXACT_TO,
     Breaker,
     Sign,
     Tended,
@@ -470,6 +471,10 @@ class MemoryLedger:
 
     def notice(self, code: AgencyCode, *signs: Sign, now: datetime) -> None:
         before = self.breakers.get(code, Breaker(code))
+        is_routine = all(sign.noticed in ("seen", "answered") for sign in signs)
+        just_seen = before.seen_at is not None and before.seen_at >= now - SEEN_IS_EXACT_TO
+        if is_routine and just_seen and before.phase == "closed" and not before.failures:
+            return
         for earlier, later in pairwise(after_each(before, signs, self.policy.breaker, now)):
             self._turn_recipient(earlier, later)
 

@@ -85,6 +85,26 @@ class RecipientsContract:
         await store.ledger.record_answers([a.status(accept.document_id, "03")], a.settle, much_later)
         assert (await breaker(store)).seen_at == much_later
 
+    async def test_sign_of_life_of_a_recipient_that_is_well_is_noted_once_a_minute(self, store: Store):
+        first, second, third = to_one(), to_one(), to_one()
+        await take_over(store, first, second, third)
+        await attempt(store, NOW, "routed")
+        receipts = [a.receipt(accept.delivery_id(accept.addressees[0])) for accept in (first, second, third)]
+        for receipt, after_s, noted_after_s in zip(receipts, (0, 60, 61), (0, 0, 61), strict=True):
+            await store.ledger.record_answers([receipt], a.settle, NOW + timedelta(seconds=after_s))
+            assert (await breaker(store)).seen_at == NOW + timedelta(seconds=noted_after_s)
+
+    async def test_sign_of_life_of_a_recipient_that_fails_is_noted_at_once(self, store: Store):
+        accepts = [to_one() for _ in range(3)]
+        await take_over(store, *accepts)
+        await attempt(store, NOW, "routed")
+        answered, failed, later = [accept.delivery_id(accept.addressees[0]) for accept in accepts]
+        outcomes = [a.receipt(answered), a.receipt(failed, outcome="failed"), a.receipt(later)]
+        for outcome, after_s in zip(outcomes, (0, 1, 2), strict=True):
+            await store.ledger.record_answers([outcome], a.settle, NOW + timedelta(seconds=after_s))
+        found = await breaker(store)
+        assert (found.failures, found.seen_at) == (0, NOW + timedelta(seconds=2))
+
     async def test_recipient_that_fails_several_times_in_a_row_is_down(self, store: Store):
         await go_down(store, FAILURES - 1)
         assert (await breaker(store)).phase == "closed"
