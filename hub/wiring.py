@@ -210,7 +210,7 @@ class _Parts:
 async def _parts(settings: Settings, loops: Collection[Loop], health: Health) -> AsyncIterator[_Parts]:
     async with AsyncExitStack() as ending:
         pool = await ending.enter_async_context(
-            open_pool(settings.database_url.get_secret_value(), max_size=settings.database_connections)
+            open_pool(settings.database_url.get_secret_value(), max_size=settings.database_connections, by_key=True)
         )
         keeper = SnapshotKeeper(
             DirectoryStore(pool), max_age_s=settings.directory_max_age_s, refresh_s=settings.directory_refresh_s

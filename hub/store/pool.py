@@ -150,6 +150,7 @@ async def open_pool(
     max_size: int = 10,
     acquire_timeout_s: float = 10.0,
     command_timeout_s: float = 30.0,
+    by_key: bool = False,
 ) -> AsyncIterator[Pool]:
     """Hold connections to a database; none is made before it is needed.
 
@@ -159,7 +160,10 @@ async def open_pool(
         max_size: Most connections at once.
         acquire_timeout_s: How long to wait for a free connection, and for a new one to be made.
         command_timeout_s: How long one statement may take.
+        by_key: Whether statements only look rows up by key, as those of the loops do. What is planned while a table is new
+            and small would read through all of it, and is kept while it grows: until the table is next analysed.
     """
+    session = _SESSION | {"application_name": application_name} | ({"enable_seqscan": "off"} if by_key else {})
 
     async def connect(*_dsn: Any, **options: Any) -> OwnConnection:
         try:
@@ -167,7 +171,7 @@ async def open_pool(
                 url,
                 timeout=acquire_timeout_s,
                 command_timeout=command_timeout_s,
-                server_settings=_SESSION | {"application_name": application_name},
+                server_settings=session,
                 **options,
             )
         except (asyncpg.InvalidParameterValueError, asyncpg.InsufficientPrivilegeError) as error:

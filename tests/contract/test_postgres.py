@@ -105,7 +105,7 @@ class PostgresStore:
 
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[PostgresStore]:
-    async with open_pool(database_url) as pool:
+    async with open_pool(database_url, by_key=True) as pool:
         yield PostgresStore(pool)
 
 
