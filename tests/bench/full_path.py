@@ -35,6 +35,7 @@ NOWHERE = "http://127.0.0.1:9"
 """The hub's HTTP API, which nobody needs: no document here has parts."""
 HUB = ("intake", "dispatch,returns,reconcile", "receipts")
 """Which loops share a process, on two cores."""
+_STEP_ASIDE = ("chrt", "--idle", "0")
 
 
 def main() -> int:
@@ -150,13 +151,14 @@ class Side:
         codes: Its endpoints.
         sends: Whether it sends their documents.
         answers: Whether it takes what comes for them, and answers it.
-        nice: Added to its niceness; the scheduler gives a process with 10 a tenth of what it gives one with 0.
+        steps_aside: Whether it gets only what all others leave of the CPU. With a niceness of 10 it would get a tenth, but
+            whoever wakes up while it works would have to wait for the end of its time slice.
     """
 
     codes: Sequence[str]
     sends: bool = True
     answers: bool = True
-    nice: int = 0
+    steps_aside: bool = False
 
 
 def agency_processes(
@@ -205,7 +207,7 @@ def agency_processes(
         file = folder / f"agencies-{number}.json"
         file.write_text(json.dumps(config))
         process = subprocess.Popen(
-            ["nice", "-n", str(side.nice), sys.executable, "-m", "tests.bench.agencies", str(file)],
+            [*(_STEP_ASIDE if side.steps_aside else ()), sys.executable, "-m", "tests.bench.agencies", str(file)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,

@@ -12,10 +12,10 @@ moment, so that a hub or a sender that stalls does not hide what waited. For eac
 - *received*: the hub has the recipient's signed receipt in its hands (`received` event; again read before it commits).
 
 Sender, hub and recipients read the clock of the same machine, and the ledger is asked when all is over, so nothing is
-disturbed by being looked at. Who sends does so in a process of its own, and the recipients work in another one with what
-the hub, its servers and the senders leave of the CPU: together they kept a single process so busy that documents waited in
-it for longer than in the hub. So *arrived* and *received* say how late 95 agencies are that share a part of a core, and the
-points before them what the hub does.
+disturbed by being looked at. Who sends does so in a process of its own. The recipients, which in a country have machines of
+their own, work in another one with what the hub, its servers and the senders leave of the CPU: together they kept a single
+process so busy that documents waited in it for longer than in the hub. So *arrived* and *received* say how late 95 agencies
+are that share a part of a core, and the points before them what the hub does.
 
 The endpoints of this machine write their guard files to one disk, each row flushed, which in a country would be 95 disks;
 `--guards /dev/shm` takes them off it. The first seconds are not counted: connections, statements and pages become warm in
@@ -41,8 +41,6 @@ from tests.bench.stage import Stage, percentiles, stage
 from tests.bench.workload import DOCUMENTS, nation, plan
 
 _WARM_S = 3.0
-_NICE = 10
-"""Of the recipients. In a country they have machines of their own; here they would take the CPU from the hub."""
 
 
 def main() -> int:
@@ -68,7 +66,7 @@ def measure(per_s: float, seconds: float, hub: Sequence[str] = HUB, guards: Path
         for loops in hub:
             ending.enter_context(hub_process(on.installation, on.folder, loops.split(",")))
         codes = sorted(on.installation.accounts)
-        shares = Side(codes, answers=False), Side(codes, sends=False, nice=_NICE)
+        shares = Side(codes, answers=False), Side(codes, sends=False, steps_aside=True)
         sides = agency_processes(on.installation, on.folder, people, documents, shares, 2, ending, at_s, guards)
         before = cpu_by_process()
         go(sides)
