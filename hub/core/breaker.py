@@ -33,9 +33,6 @@ from schemas.identifiers import AgencyCode, DeliveryId
 Phase = Literal["closed", "open", "probing", "draining"]
 PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 
-SEEN_IS_EXACT_TO: Final = timedelta(minutes=1)
-"""How late a sign of life of a recipient that is well may be noted: most that comes needs to write nothing then."""
-
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
@@ -47,7 +44,7 @@ class Breaker:
         failures: Failures in a row.
         code: Code of the last of them.
         failing_since: When the first of them was.
-        seen_at: When anything signed by it came last; exact to `SEEN_IS_EXACT_TO` while it is well.
+        seen_at: When anything signed by it came last; while it is well, may lag behind by the policy's `seen_lag_s`.
         opened_at: Since when its deliveries are held; until all of them are out again.
         probe: The delivery that tries whether it is back.
         probes: How many there were since then.

@@ -51,6 +51,14 @@ class BreakerPolicy:
     drain_pause_s: float = 0.5
     drain_patience_s: float = 900.0
 
+    @property
+    def seen_lag_s(self) -> float:
+        """How far the moment when a recipient was last seen may lag behind while it is well.
+
+        Most of what comes needs to write nothing then. It is little beside the silence that counts as a failure.
+        """
+        return min(60.0, self.silence_s / 10)
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:

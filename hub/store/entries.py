@@ -299,12 +299,14 @@ ON CONFLICT DO NOTHING
 """
 
 # The same for letters of the hub, of which their own delivery says that they are new: two of the same second about the
-# same document are the same letter.
+# same document are the same letter. A look by its object for each: joined, a new ledger would be searched by moment.
 _ADD_LETTERS: Final = """
 INSERT INTO signed_objects (object_id, typ, token, stored_at)
 SELECT object_id, typ, token, $4
 FROM unnest($1::bytea[], $2::text[], $3::bytea[]) AS incoming (object_id, typ, token)
-WHERE EXISTS (SELECT FROM deliveries WHERE deliveries.object_id = incoming.object_id AND deliveries.stored_at = $4)
+WHERE EXISTS (
+    SELECT FROM deliveries WHERE deliveries.object_id = incoming.object_id AND deliveries.stored_at = $4 OFFSET 0
+)
 ON CONFLICT DO NOTHING
 """
 

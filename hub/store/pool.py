@@ -160,8 +160,9 @@ async def open_pool(
         max_size: Most connections at once.
         acquire_timeout_s: How long to wait for a free connection, and for a new one to be made.
         command_timeout_s: How long one statement may take.
-        by_key: Whether statements only look rows up by key, as those of the loops do. What is planned while a table is new
-            and small would read through all of it, and is kept while it grows: until the table is next analysed.
+        by_key: Whether to read through a table only where there is no other way, as for the loops, which look nearly
+            everything up by key. What is planned while a table is new and small would read all of it otherwise, and the plan
+            is kept for minutes, while it grows.
     """
     session = _SESSION | {"application_name": application_name} | ({"enable_seqscan": "off"} if by_key else {})
 

@@ -6,14 +6,14 @@ from recipients that are well is read without a lock and written at most once a 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from operator import attrgetter
 from typing import Final
 
 import asyncpg
 
-from hub.core.breaker import SEEN_IS_EXACT_TO, Breaker, Sign, after_each
+from hub.core.breaker import Breaker, Sign, after_each
 from hub.core.policy import BreakerPolicy
 from hub.store.pool import Connection
 from schemas.identifiers import AgencyCode
@@ -39,7 +39,8 @@ SELECT sign.recipient
 FROM unnest((SELECT $1::text[])) AS sign (recipient)
 WHERE NOT EXISTS (
     SELECT FROM recipients
-    WHERE recipients.recipient = sign.recipient AND seen_at >= $2 AND phase = 'closed' AND failures = 0
+    WHERE recipients.recipient = sign.recipient AND seen_at >= $2
+        AND phase = 'closed' AND failures = 0 AND failing_since IS NULL
 )
 """
 
@@ -133,7 +134,7 @@ async def note_signs(
     telling = {code for code, seen in signs.items() if any(sign.noticed not in ("seen", "answered") for sign in seen)}
     routine = [code for code in signs if code not in telling]
     if routine:
-        rows = await connection.fetch(_CONCERNED, routine, now - SEEN_IS_EXACT_TO)
+        rows = await connection.fetch(_CONCERNED, routine, now - timedelta(seconds=policy.seen_lag_s))
         routine = [AgencyCode(row["recipient"]) for row in rows]
     if not telling and not routine:
         return []

@@ -14,7 +14,6 @@ from typing import Any
 
 from hub.core.breaker import (
     SEEN,
-    SEEN_IS_EXACT_TO,
     Breaker,
     Sign,
     Tended,
@@ -354,6 +353,7 @@ class MemoryLedger:
     events: list[Event] = field(default_factory=list)
     claimed: set[DeliveryId] = field(default_factory=set)
     breakers: dict[AgencyCode, Breaker] = field(default_factory=dict)
+    unsaid: dict[AgencyCode, tuple[datetime, tuple[Sign, ...]]] = field(default_factory=dict)
     max_batch: int = 50
     max_share: int = 60
     policy: Policy = field(default_factory=Policy)
@@ -471,9 +471,14 @@ class MemoryLedger:
 
     def notice(self, code: AgencyCode, *signs: Sign, now: datetime) -> None:
         before = self.breakers.get(code, Breaker(code))
+        unsaid_at, unsaid = self.unsaid.pop(code, (now, ()))
+        if unsaid_at == now:  # of the same transaction
+            signs = (*unsaid, *signs)
         is_routine = all(sign.noticed in ("seen", "answered") for sign in signs)
-        just_seen = before.seen_at is not None and before.seen_at >= now - SEEN_IS_EXACT_TO
-        if is_routine and just_seen and before.phase == "closed" and not before.failures:
+        lag = timedelta(seconds=self.policy.breaker.seen_lag_s)
+        just_seen = before.seen_at is not None and before.seen_at >= now - lag
+        if is_routine and just_seen and before.phase == "closed" and not before.failures and not before.failing_since:
+            self.unsaid[code] = now, signs
             return
         for earlier, later in pairwise(after_each(before, signs, self.policy.breaker, now)):
             self._turn_recipient(earlier, later)

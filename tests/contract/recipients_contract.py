@@ -100,10 +100,10 @@ class RecipientsContract:
         await attempt(store, NOW, "routed")
         answered, failed, later = [accept.delivery_id(accept.addressees[0]) for accept in accepts]
         outcomes = [a.receipt(answered), a.receipt(failed, outcome="failed"), a.receipt(later)]
-        for outcome, after_s in zip(outcomes, (0, 1, 2), strict=True):
+        for outcome, after_s, failures in zip(outcomes, (0, 1, 2), (0, 1, 0), strict=True):
             await store.ledger.record_answers([outcome], a.settle, NOW + timedelta(seconds=after_s))
-        found = await breaker(store)
-        assert (found.failures, found.seen_at) == (0, NOW + timedelta(seconds=2))
+            found = await breaker(store)
+            assert (found.failures, found.seen_at) == (failures, NOW + timedelta(seconds=after_s))
 
     async def test_recipient_that_fails_several_times_in_a_row_is_down(self, store: Store):
         await go_down(store, FAILURES - 1)

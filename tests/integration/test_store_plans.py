@@ -1,6 +1,9 @@
 """What the loops say to the database is planned by key, however little a table holds when it is planned."""
 
+import json
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -14,7 +17,20 @@ STATEMENTS = {
     if isinstance(value, str) and re.match(r"\s*(SELECT|WITH|INSERT|UPDATE)\b", value)
 }
 
-A_ROW_A_MONTH = "Seq Scan on archives"
+A_ROW_A_MONTH = "archives"
+
+
+def reads_all(node: dict[str, Any]) -> bool:
+    """Say whether a step of a plan goes through a table: outside an index, or to see which blocks hold a moment."""
+    if node["Node Type"] == "Seq Scan":
+        return node["Relation Name"] != A_ROW_A_MONTH
+    return "by_month" in node.get("Index Name", "")
+
+
+def steps(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("Plans", ()):
+        yield from steps(child)
 
 
 @pytest.mark.parametrize("statement", STATEMENTS.values(), ids=STATEMENTS)
@@ -23,5 +39,6 @@ async def test_plan_that_is_made_while_the_ledger_is_empty_never_reads_through_a
         await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
         await connection.execute(f"PREPARE statement AS {statement}")
         nothing = ", ".join(["NULL"] * max(map(int, re.findall(r"\$(\d+)", statement)), default=0))
-        plan = await connection.fetch(f"EXPLAIN EXECUTE statement{nothing and f'({nothing})'}")
-    assert not [row[0] for row in plan if "Seq Scan" in row[0] and A_ROW_A_MONTH not in row[0]]
+        explained = await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE statement{nothing and f'({nothing})'}")
+    (plan,) = json.loads(explained) if isinstance(explained, str) else explained
+    assert not [step for step in steps(plan["Plan"]) if reads_all(step)]

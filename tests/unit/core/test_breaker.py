@@ -78,6 +78,11 @@ def test_an_answer_in_between_begins_the_row_anew() -> None:
     assert (well.phase, well.failures) == ("closed", 2)
 
 
+@pytest.mark.parametrize(("silence_s", "lag_s"), [(900.0, 60.0), (600.0, 60.0), (20.0, 2.0)])
+def test_moment_when_a_recipient_was_last_seen_never_lags_behind_by_much_of_the_silence_that_counts(silence_s, lag_s):
+    assert BreakerPolicy(silence_s=silence_s).seen_lag_s == lag_s
+
+
 def test_an_overdue_receipt_is_no_failure_of_a_recipient_that_was_heard_of_just_now() -> None:
     heard = after(WELL, [Sign("seen")], POLICY, NOW)
     assert after(heard, [OVERDUE] * 5, POLICY, NOW + timedelta(seconds=599)).phase == "closed"
