@@ -2,7 +2,8 @@
 
 The row of a recipient is locked after all deliveries of a transaction, several in the order of their codes, and it is
 the last thing that a transaction waits for; so no two ever wait for each other. Most transactions need none: what comes
-from recipients that are well is read without a lock and written at most once a minute.
+from recipients that are well is read without a lock, and written when what was written last lags behind by
+`BreakerPolicy.seen_lag_s`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

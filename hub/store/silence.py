@@ -7,8 +7,7 @@ from hub.store.pool import Pool
 from schemas.identifiers import AgencyCode
 
 # The later of: when the oldest document that waits was accepted, and when anything signed by the agency came last, which may
-# lag behind by a minute.
-# Nothing where no document waits: whom nobody writes to is not silent.
+# lag behind by a minute. Nothing where no document waits: whom nobody writes to is not silent.
 _SILENT_SINCE: Final = """
 SELECT greatest(waiting, (SELECT seen_at FROM recipients WHERE recipient = $1))
 FROM (

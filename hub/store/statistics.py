@@ -111,18 +111,18 @@ SELECT
 """
 
 
-# Before the first ANALYZE, as after a restore, the planner takes most deliveries to await a receipt, and would read all.
-_BY_INDEX_ONLY: Final = "SET LOCAL enable_seqscan = off"
-
-
 async def unfinished(pool: Pool, now: datetime) -> Unfinished:
     """Count what is unfinished: takes as long as that is much, and groups of dead letters are many.
+
+    Args:
+        pool: Where to read, `by_key`: before the first ANALYZE, as after a restore, the planner takes most deliveries to
+            await a receipt, and would read all.
+        now: The moment from which a receipt is overdue.
 
     Raises:
         Unavailable: When the database does not answer.
     """
     async with pool.reading() as connection:
-        await connection.execute(_BY_INDEX_ONLY)
         row = await connection.fetchrow(_UNFINISHED, now)
     assert row is not None
     return Unfinished(**row)

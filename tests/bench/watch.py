@@ -1,8 +1,8 @@
 """Looks on while documents go through: CPU, memory and bytes written by process, sizes on disk, samples of the hub's stacks.
 
 Counters of processes that end meanwhile, such as the backends of PostgreSQL, are kept as the last look found them; who lives
-for less than the time between two looks is not seen. Memory is the proportional share
-(PSS), as PostgreSQL's processes have most of theirs in common.
+for less than the time between two looks is not seen. Memory is the proportional share (PSS), as PostgreSQL's processes have
+most of theirs in common.
 """
 
 import asyncio

@@ -40,5 +40,5 @@ async def test_plan_that_is_made_while_the_ledger_is_empty_never_reads_through_a
         await connection.execute(f"PREPARE statement AS {statement}")
         nothing = ", ".join(["NULL"] * max(map(int, re.findall(r"\$(\d+)", statement)), default=0))
         explained = await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE statement{nothing and f'({nothing})'}")
-    (plan,) = json.loads(explained) if isinstance(explained, str) else explained
+    (plan,) = json.loads(explained)
     assert not [step for step in steps(plan["Plan"]) if reads_all(step)]

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from hub.store.pool import open_pool
-from hub.store.statistics import _BY_INDEX_ONLY, _UNFINISHED, Unfinished, unfinished
+from hub.store.statistics import _UNFINISHED, Unfinished, unfinished
 from tests.builders import NOW
 from tests.services import run_sql
 
@@ -28,7 +28,7 @@ CROSS JOIN LATERAL (SELECT CASE WHEN number > {UNFINISHED} THEN 'received'
 
 @pytest.fixture
 async def pool(database_url):
-    async with open_pool(database_url) as pool:
+    async with open_pool(database_url, by_key=True) as pool:
         yield pool
 
 
@@ -44,7 +44,6 @@ async def _read(pool):
             look(below)
 
     async with pool.reading() as connection:
-        await connection.execute(_BY_INDEX_ONLY)
         explained = await connection.fetchval(
             f"EXPLAIN (ANALYZE, FORMAT JSON) {_UNFINISHED}", NOW + timedelta(minutes=1)
         )
