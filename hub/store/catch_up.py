@@ -18,9 +18,10 @@ import asyncpg
 
 from hub.core.delivery import Due, Transition
 from hub.core.replay import Outcome
-from hub.store.entries import DELIVERY_COLUMNS, Entries, bytes_of, delivery_of
+from hub.store.entries import Entries
 from hub.store.errors import translated
 from hub.store.pool import Connection, Pool
+from hub.store.rows import DELIVERY_COLUMNS, bytes_of, delivery_of
 from schemas.identifiers import DeliveryId
 
 _AGAIN: Final = timedelta(minutes=1)

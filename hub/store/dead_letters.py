@@ -12,8 +12,9 @@ import asyncpg
 
 from hub.core.diagnosis import TraceEvent
 from hub.core.selection import Kind, LetterState, Selection, side_of
-from hub.store.entries import Entries, bytes_of
+from hub.store.entries import Entries
 from hub.store.pool import Connection, Pool
+from hub.store.rows import bytes_of
 from hub.store.trace import event_of
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
 from schemas.refusal import Actor

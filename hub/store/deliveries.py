@@ -18,10 +18,11 @@ import asyncpg
 from hub.core.breaker import Breaker
 from hub.core.delivery import Due, Transition
 from hub.core.policy import Policy
-from hub.store.entries import DELIVERY_COLUMNS, PENDING_CHANNEL, Entries, bytes_of, delivery_of
+from hub.store.entries import PENDING_CHANNEL, Entries
 from hub.store.errors import translated
 from hub.store.pool import Connection, OwnConnection, Pool
-from hub.store.recipients import unwell
+from hub.store.recipients import IS_UNWELL, unwell
+from hub.store.rows import DELIVERY_COLUMNS, bytes_of, delivery_of
 from schemas.envelope import URGENCIES
 from schemas.identifiers import AgencyCode
 
@@ -41,7 +42,7 @@ WITH claimed AS MATERIALIZED (
     ) AS due
     LIMIT $2
 )
-SELECT claimed.*, token
+SELECT claimed.*, token, {IS_UNWELL} AS is_unwell
 FROM claimed
 CROSS JOIN LATERAL ({bytes_of("claimed")}) AS kept
 """  # noqa: S608 - constants only
@@ -93,7 +94,7 @@ WITH claimed AS MATERIALIZED (
     ) AS due
     LIMIT $2
 )
-SELECT claimed.*, token
+SELECT claimed.*, token, {IS_UNWELL} AS is_unwell
 FROM claimed
 CROSS JOIN LATERAL ({bytes_of("claimed")}) AS kept
 """  # noqa: S608 - constants only
@@ -169,7 +170,7 @@ class PostgresDeliveries:
         async with self._pool.around() as connection:
             with translated():
                 rows = await self._claim(connection, now)
-                breakers = await unwell(connection, {AgencyCode(row["recipient"]) for row in rows}) if rows else {}
+                breakers = await unwell(connection, {row["recipient"] for row in rows if row["is_unwell"]})
             if rows:
                 due = [Due(delivery_of(row), row["token"], breakers.get(row["recipient"])) for row in rows]
                 self._let_rest(breakers)

@@ -19,8 +19,9 @@ from cryptography import x509
 
 from hub.core.directory_change import Changes, size
 from hub.core.trouble import Stale, Trouble, Unavailable
-from hub.store.entries import Entries, columns
+from hub.store.entries import Entries
 from hub.store.pool import Connection, Pool
+from hub.store.rows import columns
 from schemas.checks.directory import Directory, changed, snapshot
 from schemas.directory_file import (
     VIETNAM,

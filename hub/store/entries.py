@@ -1,17 +1,16 @@
 """What the methods of the store write alike: events, letters, pending deliveries, and changes of deliveries.
 
-A method collects its `Entries` while it decides, and writes them at the end of its transaction: one statement for each
-table, whatever the size of the batch, and for each thousand deliveries.
+A method collects its `Entries` while it decides, and writes them at the end of its transaction: what is usual in one
+statement, whatever the size of the batch, and one more for each further thousand deliveries. What is rare (dead letters,
+warnings, statuses, recipients of whom there is news) has statements of its own.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
-
-import asyncpg
 
 from hub.core.breaker import SEEN, Breaker, Sign, news, sign_of
 from hub.core.delivery import Delivery, Transition
@@ -21,7 +20,9 @@ from hub.core.policy import Pace, Policy
 from hub.core.selection import side_of
 from hub.core.verdict import Accept
 from hub.store.pool import Connection
-from hub.store.recipients import note_signs
+from hub.store.recipients import CONCERNED, note_signs, parted
+from hub.store.rows import columns, to_bytes, to_datetime
+from hub.store.together import Together
 from schemas.envelope import ENVELOPE_TYP, URGENCIES
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
 
@@ -230,7 +231,6 @@ class Entries:
 
     async def write(self, connection: Connection) -> None:
         """Write everything that was noted."""
-        await self._write_changes(connection)
         await self._write_dead_letters(connection)
         if self._warned:
             await connection.execute(_MARK_WARNED, self._warned)
@@ -239,25 +239,48 @@ class Entries:
             await connection.execute(_CHANGE_STANDINGS, *columns(rows), self.now)
         # In the order in which each statement has them as well, so that no two transactions wait crosswise.
         owed = sorted(self._deliveries, key=attrgetter("object_id"))
-        for first in range(0, len(owed), SLICE):
+        last = max(0, len(owed) - 1) // SLICE * SLICE
+        for first in range(0, last, SLICE):
             await connection.execute(_ADD_DELIVERIES, *columns(owed[first : first + SLICE]), self.now)
+        concerned = await self._write_usual(connection, owed[last:])
+        if concerned:  # locks recipients, so nothing that may wait comes after it
+            steps = await note_signs(connection, self._signs, concerned, self.policy.breaker, self.now)
+            await self._write_news(connection, steps)
+
+    async def _write_usual(self, connection: Connection, owed: Sequence[_Owed]) -> Collection[AgencyCode]:
+        """Write what most transactions have something of; returns the agencies whose signs are to be written."""
+        together = Together()
+        if self._changes:
+            together.add("changed", _CHANGE_DELIVERIES, *columns(self._changed_rows()), self.now)
+            together.answer("changed", "(SELECT count(*) FROM changed)")
+        if owed:
+            together.add("owed", _ADD_DELIVERIES, *columns(owed), self.now)
         if self._objects:
-            await connection.execute(_ADD_OBJECTS, *columns(self._objects.values()), self.now)
+            together.add("objects", _ADD_OBJECTS, *columns(self._objects.values()), self.now)
         if self._letters:
-            await connection.execute(_ADD_LETTERS, *columns(self._letters.values()), self.now)
-        if self._signs:  # locks recipients, so nothing that may wait comes after it
-            for before, breaker in await note_signs(connection, self._signs, self.policy.breaker, self.now):
-                self.recipient_news(before, breaker, "breaker")
+            together.add("letters", _ADD_LETTERS, *columns(self._letters.values()), self.now)
+        if self._events:
+            together.add("events", _ADD_EVENTS, *columns(self._events), self.now)
+        if self._deliveries or any(transition.next_attempt_at == self.now for _, transition in self._changes.values()):
+            together.answer("rung", _RING, PENDING_CHANNEL)
+        telling, alive = parted(self._signs)
+        if alive:
+            together.answer("concerned", CONCERNED, alive, self.now - timedelta(seconds=self.policy.breaker.seen_lag_s))
+        said = await together.run(connection)
+        if self._changes and said["changed"] != len(self._changes):
+            raise AssertionError(f"{said['changed']} of {len(self._changes)} deliveries changed: one was not locked")
+        return telling.union(said["concerned"]) if alive else telling
+
+    async def _write_news(self, connection: Connection, steps: Iterable[tuple[Breaker, Breaker]]) -> None:
+        self._events.clear()
+        for before, breaker in steps:
+            self.recipient_news(before, breaker, "breaker")
         if self._events:
             await connection.execute(_ADD_EVENTS, *columns(self._events), self.now)
-        if self._deliveries or any(transition.next_attempt_at == self.now for _, transition in self._changes.values()):
-            await connection.execute(_RING, PENDING_CHANNEL)
 
-    async def _write_changes(self, connection: Connection) -> None:
-        if not self._changes:
-            return
-        rows = [
-            (
+    def _changed_rows(self) -> Iterable[tuple[Any, ...]]:
+        for delivery_id, (read_as, transition) in self._changes.items():
+            yield (
                 delivery_id,
                 read_as,
                 transition.state,
@@ -266,22 +289,17 @@ class Entries:
                 transition.next_attempt_at,
                 transition.receipt_due_at,
             )
-            for delivery_id, (read_as, transition) in self._changes.items()
-        ]
-        done = await connection.execute(_CHANGE_DELIVERIES, *columns(rows), self.now)
-        if done != f"UPDATE {len(rows)}":
-            raise AssertionError(f"{done} for {len(rows)} deliveries: one was changed without being locked")
 
     async def _write_dead_letters(self, connection: Connection) -> None:
-        """Open a letter for what has died, close that of what is dead no longer or needs nobody."""
+        """Open a letter for what dies, close that of what is dead no longer or needs nobody."""
         opened, closed = [], []
         for delivery_id, (read_as, transition) in self._changes.items():
             if transition.state == "dead" and side_of(transition.code or "") != "nobody":
-                opened.append(delivery_id)
+                opened.append((delivery_id, transition.code or ""))
             elif read_as == "dead":
                 closed.append(str(delivery_id))
         if opened:
-            await connection.execute(_OPEN_LETTERS, opened)
+            await connection.execute(_OPEN_LETTERS, *columns(opened), self.now)
         if closed:
             await close_letters(connection, closed)
         if self._parked:
@@ -299,12 +317,13 @@ ON CONFLICT DO NOTHING
 """
 
 # The same for letters of the hub, of which their own delivery says that they are new: two of the same second about the
-# same document are the same letter. A look by its object for each: joined, a new ledger would be searched by moment.
+# same document are the same letter. That delivery is one of `owed`, beside this, or of a thousand before. A look by its
+# object for each: joined, a new ledger would be searched by moment.
 _ADD_LETTERS: Final = """
 INSERT INTO signed_objects (object_id, typ, token, stored_at)
 SELECT object_id, typ, token, $4
 FROM unnest($1::bytea[], $2::text[], $3::bytea[]) AS incoming (object_id, typ, token)
-WHERE EXISTS (
+WHERE object_id IN (SELECT object_id FROM owed) OR EXISTS (
     SELECT FROM deliveries WHERE deliveries.object_id = incoming.object_id AND deliveries.stored_at = $4 OFFSET 0
 )
 ON CONFLICT DO NOTHING
@@ -328,6 +347,7 @@ FROM unnest(
 )
 ORDER BY object_id
 ON CONFLICT DO NOTHING
+RETURNING object_id
 """
 
 # Changes of deliveries that this transaction has locked; the state that was read guards against any other.
@@ -339,15 +359,15 @@ FROM unnest(
     $1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::timestamptz[], $7::timestamptz[]
 ) AS change (delivery_id, read_as, state, attempts, code, next_attempt_at, receipt_due_at)
 WHERE delivery.delivery_id = change.delivery_id AND delivery.state = change.read_as
+RETURNING delivery.delivery_id
 """
 
-# Deliveries that have died; the letter of an earlier death is opened again.
+# Deliveries that die in this transaction; the letter of an earlier death is opened again.
 _OPEN_LETTERS: Final = """
 INSERT INTO dead_letters AS known (letter_id, kind, delivery_id, code, agency, sender, tier, document_id, since)
-SELECT delivery_id::text, 'delivery', delivery_id, coalesce(code, ''), recipient, sender, recipient_tier, object_id,
-    changed_at
-FROM deliveries
-WHERE delivery_id = ANY($1::uuid[])
+SELECT delivery_id::text, 'delivery', delivery_id, died.code, recipient, sender, recipient_tier, object_id, $3
+FROM unnest($1::uuid[], $2::text[]) AS died (delivery_id, code)
+JOIN deliveries USING (delivery_id)
 ORDER BY delivery_id::text
 ON CONFLICT (letter_id) DO UPDATE SET state = 'open', code = EXCLUDED.code, since = EXCLUDED.since, times = known.times + 1
 """
@@ -392,66 +412,4 @@ FROM unnest(
 """
 
 # Tells the dispatchers that there is something to do; sent with the commit, once for each transaction.
-_RING: Final = "SELECT pg_notify($1, '')"
-
-DELIVERY_COLUMNS: Final = (
-    "delivery_id, object_id, typ, sender, recipient, state, attempts, expires_at, progress, request"
-)
-
-
-def delivery_of(row: asyncpg.Record) -> Delivery:
-    """Read the `DELIVERY_COLUMNS` of a row."""
-    return Delivery(
-        delivery_id=row["delivery_id"],
-        object_id=DocumentId(row["object_id"].hex()),
-        typ=row["typ"],
-        sender=AgencyCode(row["sender"]),
-        recipient=AgencyCode(row["recipient"]),
-        state=row["state"],
-        attempts=row["attempts"],
-        expires_at=row["expires_at"],
-        standing=Standing(row["progress"], row["request"]),
-    )
-
-
-def bytes_of(row: str) -> str:
-    """Write the query for the `token` of a row with `object_id` and `stored_at`.
-
-    A look into one month for each row. A join would be planned by what the planner expects of all months together.
-    """
-    same = f"signed_objects.object_id = {row}.object_id AND signed_objects.stored_at = {row}.stored_at"
-    return f"SELECT token FROM signed_objects WHERE {same} OFFSET 0"  # noqa: S608 - of a constant
-
-
-# Locks deliveries in the order of their ids, so that two transactions never wait for each other.
-_LOCK_DELIVERIES: Final = f"""
-SELECT {DELIVERY_COLUMNS}
-FROM deliveries
-WHERE delivery_id = ANY($1::uuid[])
-ORDER BY delivery_id
-FOR UPDATE
-"""  # noqa: S608 - a constant
-
-
-async def lock_deliveries(connection: Connection, ids: Iterable[DeliveryId]) -> dict[DeliveryId, Delivery]:
-    """Lock deliveries until the end of the transaction; those that do not exist are left out."""
-    wanted = list(ids)
-    if not wanted:
-        return {}
-    rows = await connection.fetch(_LOCK_DELIVERIES, wanted)
-    return {delivery.delivery_id: delivery for delivery in map(delivery_of, rows)}
-
-
-def columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
-    """Turn rows into one array for each column, as `unnest` takes them; there must be a row."""
-    return [list(column) for column in zip(*rows, strict=True)]
-
-
-def to_bytes(object_id: DocumentId) -> bytes:
-    """Write an identity as the tables keep it."""
-    return bytes.fromhex(object_id)
-
-
-def to_datetime(seconds: int) -> datetime:
-    """Write a moment of the wire as the tables keep it."""
-    return datetime.fromtimestamp(seconds, UTC)
+_RING: Final = "pg_notify($1, '')"

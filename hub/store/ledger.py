@@ -27,20 +27,12 @@ from hub.core.reference import check_references
 from hub.core.settlement import ReceiptSettlement, Settling, StatusSettlement, settle_released
 from hub.core.submission import Submission
 from hub.core.verdict import Accept, Answered, AnswerVerdict, Objection, Park, Refuse, Stated, conflict
-from hub.store.entries import (
-    DELIVERY_COLUMNS,
-    SLICE,
-    Entries,
-    columns,
-    delivery_of,
-    lock_deliveries,
-    to_bytes,
-    to_datetime,
-)
+from hub.store.entries import SLICE, Entries
 from hub.store.months import make_months
 from hub.store.parts import lock_parts, name_parts
 from hub.store.pool import Connection, Pool
 from hub.store.recipients import BREAKER_COLUMNS, breaker_of, change_recipients
+from hub.store.rows import DELIVERY_COLUMNS, columns, delivery_of, lock_deliveries, to_bytes, to_datetime
 from schemas.envelope import URGENCIES
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
 from schemas.receipt import RECEIPT_TYP, STATUS_TYP

@@ -11,8 +11,8 @@ from typing import Final
 from hub.core.grant import Granted
 from hub.core.part import Kept, digests_of
 from hub.core.verdict import Accept
-from hub.store.entries import columns, to_bytes
 from hub.store.pool import Connection, Pool
+from hub.store.rows import columns, to_bytes
 from schemas.identifiers import AgencyCode, DocumentId
 
 

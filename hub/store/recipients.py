@@ -6,8 +6,8 @@ from recipients that are well is read without a lock, and written when what was 
 `BreakerPolicy.seen_lag_s`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from itertools import pairwise
 from operator import attrgetter
 from typing import Final
@@ -25,6 +25,7 @@ BREAKER_COLUMNS: Final = (
 )
 
 _COLUMNS: Final = BREAKER_COLUMNS.split(", ")
+_ROUTINE: Final = ("seen", "answered")
 _VALUES: Final = attrgetter(*_COLUMNS)  # `astuple` copies each value, at fifty times the cost
 
 
@@ -33,15 +34,18 @@ def breaker_of(row: asyncpg.Record) -> Breaker:
     return Breaker(*(row[name] for name in _COLUMNS))
 
 
-# Those of whom this is news: nobody has seen them for a while, or they are not well. The array comes out of a query of its
-# own, as otherwise the planner counts it, believes that each call deserves a plan of its own, and makes one every time.
-_CONCERNED: Final = """
-SELECT sign.recipient
-FROM unnest((SELECT $1::text[])) AS sign (recipient)
-WHERE NOT EXISTS (
-    SELECT FROM recipients
-    WHERE recipients.recipient = sign.recipient AND seen_at >= $2
-        AND phase = 'closed' AND failures = 0 AND failing_since IS NULL
+# Those of $1 of whom a sign of life is news: nobody has seen them since $2, or they are not well. The array comes out of a
+# query of its own, as otherwise the planner counts it, believes that each call deserves a plan of its own, and makes one
+# every time.
+CONCERNED: Final = """
+ARRAY(
+    SELECT sign.recipient
+    FROM unnest((SELECT $1::text[])) AS sign (recipient)
+    WHERE NOT EXISTS (
+        SELECT FROM recipients
+        WHERE recipients.recipient = sign.recipient AND seen_at >= $2
+            AND phase = 'closed' AND failures = 0 AND failing_since IS NULL
+    )
 )
 """
 
@@ -98,17 +102,26 @@ FROM unnest(
 WHERE recipients.recipient = change.recipient
 """  # noqa: S608 - constants only
 
+_SUFFERS: Final = "(phase <> 'closed' OR failures > 0 OR suspended OR held_by IS NOT NULL)"
+
 # Recipients that are not well, of these.
 _UNWELL: Final = f"""
 SELECT {BREAKER_COLUMNS}
 FROM recipients
-WHERE recipient = ANY($1::text[]) AND (phase <> 'closed' OR failures > 0 OR suspended OR held_by IS NOT NULL)
-"""  # noqa: S608 - a constant
+WHERE recipient = ANY($1::text[]) AND {_SUFFERS}
+"""  # noqa: S608 - constants only
+
+# Whether the recipient of a row of `claimed` is one of them; a look by its code for each.
+IS_UNWELL: Final = f"""
+EXISTS (SELECT FROM recipients WHERE recipients.recipient = claimed.recipient AND {_SUFFERS} OFFSET 0)
+"""
 
 
-async def unwell(connection: Connection, recipients: Iterable[AgencyCode]) -> Mapping[AgencyCode, Breaker]:
+async def unwell(connection: Connection, recipients: Collection[AgencyCode]) -> Mapping[AgencyCode, Breaker]:
     """Say how it stands with those of some recipients that are not well."""
-    rows = await connection.fetch(_UNWELL, list(set(recipients)))
+    if not recipients:
+        return {}
+    rows = await connection.fetch(_UNWELL, list(recipients))
     return {AgencyCode(row["recipient"]): breaker_of(row) for row in rows}
 
 
@@ -125,23 +138,35 @@ async def change_recipients(connection: Connection, breakers: Sequence[Breaker])
         await connection.execute(_CHANGE, *map(list, zip(*map(_VALUES, breakers), strict=True)))
 
 
+def parted(signs: Mapping[AgencyCode, Sequence[Sign]]) -> tuple[set[AgencyCode], list[AgencyCode]]:
+    """Part the agencies whose signs are always written from those that only gave a sign of life, which is rarely news."""
+    telling = {code for code, seen in signs.items() if any(sign.noticed not in _ROUTINE for sign in seen)}
+    return telling, [code for code in signs if code not in telling]
+
+
 async def note_signs(
-    connection: Connection, signs: Mapping[AgencyCode, Sequence[Sign]], policy: BreakerPolicy, now: datetime
+    connection: Connection,
+    signs: Mapping[AgencyCode, Sequence[Sign]],
+    of: Collection[AgencyCode],
+    policy: BreakerPolicy,
+    now: datetime,
 ) -> list[tuple[Breaker, Breaker]]:
-    """Write what was noticed about recipients; returns how it stood before and after each thing that may be news.
+    """Write the signs of some agencies; returns how it stood before and after each thing that may be news.
 
     One that fails and is well again within a batch was down, and people are told both.
+
+    Args:
+        connection: Of the transaction.
+        signs: What was noticed.
+        of: Whose signs to write: those that tell more than that they live, and those that are `CONCERNED`.
+        policy: By which rules.
+        now: When.
     """
-    telling = {code for code, seen in signs.items() if any(sign.noticed not in ("seen", "answered") for sign in seen)}
-    routine = [code for code in signs if code not in telling]
-    if routine:
-        rows = await connection.fetch(_CONCERNED, routine, now - timedelta(seconds=policy.seen_lag_s))
-        routine = [AgencyCode(row["recipient"]) for row in rows]
-    if not telling and not routine:
-        return []
-    codes = sorted(telling.union(routine))
+    telling, _ = parted(signs)
+    codes = sorted(of)
     await connection.execute(_ADD, codes)
-    before = [breaker_of(row) for row in await connection.fetch(_LOCK_AND_SEE, codes, routine, now)]
+    rows = await connection.fetch(_LOCK_AND_SEE, codes, [code for code in codes if code not in telling], now)
+    before = [breaker_of(row) for row in rows]
     changes = [after_each(breaker, signs[breaker.recipient], policy, now) for breaker in before]
     await change_recipients(connection, [steps[-1] for steps in changes])
     return [step for steps in changes for step in pairwise(steps)]

@@ -26,8 +26,9 @@ from hub.core.replay import (
     settle_replayed,
 )
 from hub.core.submission import Submission
-from hub.store.entries import DELIVERY_COLUMNS, Entries, bytes_of, delivery_of, lock_deliveries
+from hub.store.entries import Entries
 from hub.store.pool import Connection, Pool
+from hub.store.rows import DELIVERY_COLUMNS, bytes_of, delivery_of, lock_deliveries
 from schemas.identifiers import AgencyCode
 from schemas.refusal import Problem
 

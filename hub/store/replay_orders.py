@@ -16,9 +16,10 @@ from hub.core.replay import Mode, Purpose, ReplayPace, ReplayState, Turn, settle
 from hub.core.selection import Selection
 from hub.core.trouble import Conflict
 from hub.store.dead_letters import condition
-from hub.store.entries import DELIVERY_COLUMNS, Entries, delivery_of, lock_deliveries
+from hub.store.entries import Entries
 from hub.store.pool import Connection, Pool
 from hub.store.replay import Rehearse, rehearsed, turn_over, why_not
+from hub.store.rows import DELIVERY_COLUMNS, delivery_of, lock_deliveries
 from schemas.addresses import Tier
 from schemas.envelope import ENVELOPE_TYP
 from schemas.identifiers import AgencyCode, DeliveryId, delivery_id_of

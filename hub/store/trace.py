@@ -20,9 +20,9 @@ from hub.core.diagnosis import (
     RefusalTrace,
     TraceEvent,
 )
-from hub.store.entries import DELIVERY_COLUMNS, bytes_of, delivery_of
 from hub.store.pool import Connection, Pool
 from hub.store.recipients import unwell
+from hub.store.rows import DELIVERY_COLUMNS, bytes_of, delivery_of
 from schemas.envelope import Envelope, read_envelope
 from schemas.identifiers import AgencyCode, DocumentId
 from schemas.signing import payload_of

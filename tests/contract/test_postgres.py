@@ -12,13 +12,13 @@ from hub.core.selection import Selection
 from hub.store import replay_orders
 from hub.store.catch_up import CatchUps
 from hub.store.deliveries import PostgresDeliveries
-from hub.store.entries import DELIVERY_COLUMNS, delivery_of
 from hub.store.ledger import PostgresLedger
 from hub.store.parked_inbox import ParkedInbox
 from hub.store.parts import PostgresParts
 from hub.store.pool import Pool, open_pool
 from hub.store.recipients import BREAKER_COLUMNS, breaker_of
 from hub.store.replay import PostgresReplays
+from hub.store.rows import DELIVERY_COLUMNS, delivery_of
 from schemas.identifiers import AgencyCode, DeliveryId, DocumentId
 from tests.contract.deliveries_contract import DeliveriesContract
 from tests.contract.ledger_contract import LedgerContract

@@ -68,7 +68,8 @@ async def test_claims_and_letters_look_into_the_month_of_each_row(pool, database
         (replay._CANDIDATES, (letters,)),
     ):
         assert await _months_looked_into(pool, query, *values) == {month}, query
-    for query in (_ADD_OBJECTS, _ADD_LETTERS):
+    beside = "WITH owed AS (SELECT NULL::bytea AS object_id)"
+    for query in (_ADD_OBJECTS, f"{beside}, letters AS ({_ADD_LETTERS}) SELECT"):
         assert await _months_looked_into(pool, query, [bytes(32)], ["x"], [b"x"], later) <= {month}, query
 
 

@@ -7,15 +7,19 @@ from typing import Any
 
 import pytest
 
-from hub.store import catch_up, deliveries, entries, ledger, parked_inbox, recipients, replay, silence
+from hub.store import catch_up, deliveries, entries, ledger, parked_inbox, recipients, replay, rows, silence
 from hub.store.pool import open_pool
 
 STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": value
-    for module in (catch_up, deliveries, entries, ledger, parked_inbox, recipients, replay, silence)
+    for module in (catch_up, deliveries, entries, ledger, parked_inbox, recipients, replay, rows, silence)
     for name, value in vars(module).items()
     if isinstance(value, str) and re.match(r"\s*(SELECT|WITH|INSERT|UPDATE)\b", value)
 }
+STATEMENTS["entries._ADD_LETTERS"] = f"""
+WITH owed AS (SELECT NULL::bytea AS object_id), letters AS ({STATEMENTS["entries._ADD_LETTERS"]}) SELECT
+"""
+STATEMENTS["recipients.CONCERNED"] = f"SELECT {recipients.CONCERNED}"
 
 A_ROW_A_MONTH = "archives"
 
