@@ -21,7 +21,7 @@ from hub.core.policy import Policy
 from hub.store.entries import PENDING_CHANNEL, Entries
 from hub.store.errors import translated
 from hub.store.pool import Connection, OwnConnection, Pool
-from hub.store.recipients import IS_UNWELL, unwell
+from hub.store.recipients import is_unwell, unwell
 from hub.store.rows import DELIVERY_COLUMNS, bytes_of, delivery_of
 from schemas.envelope import URGENCIES
 from schemas.identifiers import AgencyCode
@@ -42,7 +42,7 @@ WITH claimed AS MATERIALIZED (
     ) AS due
     LIMIT $2
 )
-SELECT claimed.*, token, {IS_UNWELL} AS is_unwell
+SELECT claimed.*, token, {is_unwell("claimed")} AS is_unwell
 FROM claimed
 CROSS JOIN LATERAL ({bytes_of("claimed")}) AS kept
 """  # noqa: S608 - constants only
@@ -94,7 +94,7 @@ WITH claimed AS MATERIALIZED (
     ) AS due
     LIMIT $2
 )
-SELECT claimed.*, token, {IS_UNWELL} AS is_unwell
+SELECT claimed.*, token, {is_unwell("claimed")} AS is_unwell
 FROM claimed
 CROSS JOIN LATERAL ({bytes_of("claimed")}) AS kept
 """  # noqa: S608 - constants only

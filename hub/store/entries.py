@@ -242,9 +242,9 @@ class Entries:
         last = max(0, len(owed) - 1) // SLICE * SLICE
         for first in range(0, last, SLICE):
             await connection.execute(_ADD_DELIVERIES, *columns(owed[first : first + SLICE]), self.now)
-        concerned = await self._write_usual(connection, owed[last:])
-        if concerned:  # locks recipients, so nothing that may wait comes after it
-            steps = await note_signs(connection, self._signs, concerned, self.policy.breaker, self.now)
+        codes = await self._write_usual(connection, owed[last:])
+        if codes:  # locks recipients, so nothing that may wait comes after it
+            steps = await note_signs(connection, self._signs, codes, self.policy.breaker, self.now)
             await self._write_news(connection, steps)
 
     async def _write_usual(self, connection: Connection, owed: Sequence[_Owed]) -> Collection[AgencyCode]:
@@ -254,7 +254,7 @@ class Entries:
             together.add("changed", _CHANGE_DELIVERIES, *columns(self._changed_rows()), self.now)
             together.answer("changed", "(SELECT count(*) FROM changed)")
         if owed:
-            together.add("owed", _ADD_DELIVERIES, *columns(owed), self.now)
+            together.add("owed", f"{_ADD_DELIVERIES} RETURNING object_id", *columns(owed), self.now)
         if self._objects:
             together.add("objects", _ADD_OBJECTS, *columns(self._objects.values()), self.now)
         if self._letters:
@@ -272,7 +272,7 @@ class Entries:
         return telling.union(said["concerned"]) if alive else telling
 
     async def _write_news(self, connection: Connection, steps: Iterable[tuple[Breaker, Breaker]]) -> None:
-        self._events.clear()
+        self._events.clear()  # they are written
         for before, breaker in steps:
             self.recipient_news(before, breaker, "breaker")
         if self._events:
@@ -318,11 +318,11 @@ ON CONFLICT DO NOTHING
 
 # The same for letters of the hub, of which their own delivery says that they are new: two of the same second about the
 # same document are the same letter. That delivery is one of `owed`, beside this, or of a thousand before. A look by its
-# object for each: joined, a new ledger would be searched by moment.
+# object for each: joined, a new ledger would be searched by moment. The arrays as with changes.
 _ADD_LETTERS: Final = """
 INSERT INTO signed_objects (object_id, typ, token, stored_at)
 SELECT object_id, typ, token, $4
-FROM unnest($1::bytea[], $2::text[], $3::bytea[]) AS incoming (object_id, typ, token)
+FROM unnest((SELECT $1::bytea[]), (SELECT $2::text[]), (SELECT $3::bytea[])) AS incoming (object_id, typ, token)
 WHERE object_id IN (SELECT object_id FROM owed) OR EXISTS (
     SELECT FROM deliveries WHERE deliveries.object_id = incoming.object_id AND deliveries.stored_at = $4 OFFSET 0
 )
@@ -347,16 +347,16 @@ FROM unnest(
 )
 ORDER BY object_id
 ON CONFLICT DO NOTHING
-RETURNING object_id
 """
 
-# Changes of deliveries that this transaction has locked; the state that was read guards against any other.
+# Changes of deliveries that this transaction has locked; the state that was read guards against any other. The arrays come
+# out of queries of their own, as with `recipients.CONCERNED`: with few of them each call would be planned anew.
 _CHANGE_DELIVERIES: Final = """
 UPDATE deliveries AS delivery
 SET state = change.state, attempts = change.attempts, code = change.code, changed_at = $8,
     next_attempt_at = change.next_attempt_at, receipt_due_at = change.receipt_due_at
 FROM unnest(
-    $1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::timestamptz[], $7::timestamptz[]
+    (SELECT $1::uuid[]), (SELECT $2::text[]), (SELECT $3::text[]), (SELECT $4::integer[]), (SELECT $5::text[]), (SELECT $6::timestamptz[]), (SELECT $7::timestamptz[])
 ) AS change (delivery_id, read_as, state, attempts, code, next_attempt_at, receipt_due_at)
 WHERE delivery.delivery_id = change.delivery_id AND delivery.state = change.read_as
 RETURNING delivery.delivery_id

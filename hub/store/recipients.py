@@ -111,11 +111,6 @@ FROM recipients
 WHERE recipient = ANY($1::text[]) AND {_SUFFERS}
 """  # noqa: S608 - constants only
 
-# Whether the recipient of a row of `claimed` is one of them; a look by its code for each.
-IS_UNWELL: Final = f"""
-EXISTS (SELECT FROM recipients WHERE recipients.recipient = claimed.recipient AND {_SUFFERS} OFFSET 0)
-"""
-
 
 async def unwell(connection: Connection, recipients: Collection[AgencyCode]) -> Mapping[AgencyCode, Breaker]:
     """Say how it stands with those of some recipients that are not well."""
@@ -123,6 +118,11 @@ async def unwell(connection: Connection, recipients: Collection[AgencyCode]) -> 
         return {}
     rows = await connection.fetch(_UNWELL, list(recipients))
     return {AgencyCode(row["recipient"]): breaker_of(row) for row in rows}
+
+
+def is_unwell(row: str) -> str:
+    """Write the condition that the recipient of a row is one of them, by a look by its code."""
+    return f"EXISTS (SELECT FROM recipients WHERE recipients.recipient = {row}.recipient AND {_SUFFERS} OFFSET 0)"
 
 
 async def lock_recipients(connection: Connection, recipients: Iterable[AgencyCode]) -> list[Breaker]:
@@ -147,7 +147,7 @@ def parted(signs: Mapping[AgencyCode, Sequence[Sign]]) -> tuple[set[AgencyCode],
 async def note_signs(
     connection: Connection,
     signs: Mapping[AgencyCode, Sequence[Sign]],
-    of: Collection[AgencyCode],
+    codes: Collection[AgencyCode],
     policy: BreakerPolicy,
     now: datetime,
 ) -> list[tuple[Breaker, Breaker]]:
@@ -158,14 +158,14 @@ async def note_signs(
     Args:
         connection: Of the transaction.
         signs: What was noticed.
-        of: Whose signs to write: those that tell more than that they live, and those that are `CONCERNED`.
+        codes: Whose signs to write: those that tell more than that they live, and those that are `CONCERNED`.
         policy: By which rules.
         now: When.
     """
     telling, _ = parted(signs)
-    codes = sorted(of)
-    await connection.execute(_ADD, codes)
-    rows = await connection.fetch(_LOCK_AND_SEE, codes, [code for code in codes if code not in telling], now)
+    ordered = sorted(codes)
+    await connection.execute(_ADD, ordered)
+    rows = await connection.fetch(_LOCK_AND_SEE, ordered, [code for code in ordered if code not in telling], now)
     before = [breaker_of(row) for row in rows]
     changes = [after_each(breaker, signs[breaker.recipient], policy, now) for breaker in before]
     await change_recipients(connection, [steps[-1] for steps in changes])

@@ -1,6 +1,6 @@
 """Several statements that do not see each other's work, sent to the database as one.
 
-Each way there and back costs the hub as much as some ten rows, and most transactions have few.
+Each way there and back costs both sides more than a row does, and most transactions have few of those.
 """
 
 import re
@@ -14,7 +14,11 @@ _PARAMETER: Final = re.compile(r"\$(\d+)")
 
 
 class Together:
-    """Statements to run as one, all by the same snapshot; what each returns can be named by those behind it."""
+    """Statements to run as one, all by the same snapshot; what each returns can be named by those behind it.
+
+    In which order they run is the database's affair, but for those that name the rows of others: so at most one of them may
+    wait for another transaction.
+    """
 
     def __init__(self) -> None:
         self._statements: list[tuple[str, str, int]] = []
@@ -33,7 +37,7 @@ class Together:
         self._arguments.extend(arguments)
 
     def answer(self, name: str, expression: str, *arguments: Any) -> None:
-        """Ask for a value, by an expression that counts its parameters from `$1`."""
+        """Ask for a value, or call a function, by an expression that counts its parameters from `$1`."""
         self._answers.append((name, expression, len(self._arguments)))
         self._arguments.extend(arguments)
 

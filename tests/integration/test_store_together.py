@@ -1,16 +1,22 @@
 """Several statements sent as one, and what a transaction writes that way."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from hub.core.letter import Letter
+from hub.core.settlement import settle_held
+from hub.store.deliveries import PostgresDeliveries
 from hub.store.entries import SLICE, Entries
+from hub.store.ledger import PostgresLedger
 from hub.store.pool import open_pool
+from hub.store.rows import lock_deliveries
 from hub.store.together import Together
 from schemas.identifiers import AgencyCode
 from schemas.receipt import RECEIPT_TYP
 from schemas.signing import identity
+from tests import builders as a
 from tests.builders import NOW, RECIPIENTS, SENDER
 from tests.services import ask_sql
 
@@ -64,6 +70,51 @@ async def test_letter_that_was_posted_before_is_not_kept_again(pool, database_ur
         async with pool.transaction() as connection:
             await entries.write(connection)
     assert await ask_sql(database_url, "SELECT stored_at FROM signed_objects") == [(NOW,)]
+
+
+async def test_delivery_that_is_changed_without_being_locked_undoes_the_transaction(pool, database_url):
+    accept = a.accept()
+    await PostgresLedger(pool).record([a.decided(accept)], NOW)
+    async with pool.transaction() as connection:
+        [delivery, *_] = (await lock_deliveries(connection, map(accept.delivery_id, accept.addressees))).values()
+    entries = Entries(NOW)
+    entries.change(settle_held(replace(delivery, state="routed"), "E811"), "dispatch")
+    entries.post(_letter(b"about it"))
+    with pytest.raises(AssertionError, match="0 of 1 deliveries changed"):
+        async with pool.transaction() as connection:
+            await entries.write(connection)
+    [counts] = await ask_sql(
+        database_url,
+        "SELECT (SELECT count(*) FROM ledger), (SELECT count(*) FROM signed_objects), (SELECT count(*) FROM deliveries)",
+    )
+    assert tuple(counts) == (1, 1, len(accept.addressees))
+
+
+async def test_few_changes_or_letters_are_not_planned_each_time(database_url):
+    """A plan for a single call is made five times, to see what it would be worth."""
+    async with open_pool(database_url, max_size=1, by_key=True) as pool:
+        ledger, deliveries = PostgresLedger(pool), PostgresDeliveries(pool, max_batch=1, wait_s=0.01)
+        for number in range(8):
+            await ledger.record([a.decided(a.accept(a.envelope(to=RECIPIENTS[:1])))], NOW)
+            async with deliveries.claim(NOW) as claim:
+                changes = [settle_held(due.delivery, "E811") for due in claim.due]
+                await claim.settle(changes, NOW)
+            entries = Entries(NOW)
+            entries.post(_letter(str(number).encode()))
+            async with pool.transaction() as connection:
+                await entries.write(connection)
+                plans = await connection.fetch(PLANS)
+    assert {(row["statement"], row["custom_plans"]) for row in plans} >= {("changed", 5), ("owed, letters", 5)}, plans
+
+
+PLANS = """
+SELECT
+    array_to_string(ARRAY(SELECT match[1] FROM regexp_matches(statement, '(\\w+) AS \\(\\s*(?:UPDATE|INSERT)', 'g') AS match
+        WHERE match[1] IN ('changed', 'owed', 'letters')), ', ') AS statement,
+    custom_plans, generic_plans
+FROM pg_prepared_statements
+WHERE generic_plans + custom_plans > 5
+"""
 
 
 def _letter(token: bytes) -> Letter:
