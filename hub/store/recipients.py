@@ -121,7 +121,10 @@ async def unwell(connection: Connection, recipients: Collection[AgencyCode]) -> 
 
 
 def is_unwell(row: str) -> str:
-    """Write the condition that the recipient of a row is one of them, by a look by its code."""
+    """Write the condition that the recipient of a row is not well, by a look by its code.
+
+    It holds by the snapshot of its statement; what changes meanwhile is for the next one.
+    """
     return f"EXISTS (SELECT FROM recipients WHERE recipients.recipient = {row}.recipient AND {_SUFFERS} OFFSET 0)"
 
 

@@ -1,4 +1,4 @@
-"""How rows and what they mean are told from each other, alike in every method of the store."""
+"""How rows are read, locked and written alike in every method of the store."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
