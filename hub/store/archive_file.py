@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -221,7 +222,7 @@ def check(folder: Path, manifest: Manifest) -> list[Finding]:
         try:
             with gzip.GzipFile(fileobj=io.BufferedReader(packed, 2**20)) as lines:
                 reading.read(lines)
-        except (OSError, EOFError, zlib.error) as error:
+        except (OSError, EOFError, zlib.error, ValueError) as error:  # ValueError: a row that is none
             return [Finding("unreadable", f"{manifest.file}: {error}")]
     findings = reading.findings()
     if packed.bytes != manifest.bytes:
@@ -309,12 +310,16 @@ def _rows(lines: gzip.GzipFile) -> Iterator[bytes]:
     raise EOFError("it ends within a table")
 
 
+_ESCAPED: Final = re.compile(rb"\\([0-3][0-7]{2}|[\\bfnrtv])")
+_PLAIN: Final = {b"\\": b"\\", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
+
+
 def _unescaped(token: bytes) -> bytes:
     """Read bytes of which both `encode(…, 'escape')` and COPY have escaped those that are no plain characters."""
     if b"\\" not in token:
         return token
     copied = token.replace(b"\\\\", b"\\")
-    return copied.decode("unicode_escape").encode("latin-1")
+    return _ESCAPED.sub(lambda escaped: _PLAIN.get(escaped[1]) or bytes([int(escaped[1], 8)]), copied)
 
 
 def _open_new(path: Path) -> IO[bytes]:
