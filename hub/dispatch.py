@@ -3,6 +3,9 @@
 What is due for a recipient that is down, suspended or held by a person is marked as held and not published. Letters that
 are due for one recipient at the same moment travel in one message.
 
+Two turns may go on at the same time. One marks what it has handed over while the other one claims and publishes; what is
+claimed later is published later, so that in the queue of a recipient nothing overtakes what was due before it.
+
 | effect                | if the process dies after it                          |
 |-----------------------|-------------------------------------------------------|
 | `deliveries.claim`    | the claim falls with the connection; claimed again    |
@@ -10,10 +13,11 @@ are due for one recipient at the same moment travel in one message.
 | `claim.settle`        | –                                                     |
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -65,13 +69,18 @@ class Directories(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """The loop, one turn at a time."""
+    """The loop, turn by turn.
+
+    Attributes:
+        one_at_a_time: Held by a turn from its claim until all of it is published.
+    """
 
     deliveries: Deliveries
     outbox: Outbox
     directories: Directories
     policy: Policy
     clock: Callable[[], datetime]
+    one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def turn(self) -> int:
         """Hand over one batch; returns how many deliveries were settled.
@@ -79,14 +88,17 @@ class Dispatch:
         Raises:
             Trouble: When something does not answer. What was claimed is free again.
         """
-        await self.outbox.ready()  # without a broker every attempt would only look like one
-        directory = self.directories.current()
-        async with self.deliveries.claim(self.clock()) as claim:
-            if not claim.due:
-                return 0
-            outgoing, held = _parted(claim.due, directory)
-            messages = _messages(outgoing)
-            handovers = await self.outbox.publish([_posting(each, directory) for each in messages]) if messages else ()
+        async with AsyncExitStack() as open_claim:
+            async with self.one_at_a_time:
+                await self.outbox.ready()  # without a broker every attempt would only look like one
+                directory = self.directories.current()
+                claim = await open_claim.enter_async_context(self.deliveries.claim(self.clock()))
+                if not claim.due:
+                    return 0
+                outgoing, held = _parted(claim.due, directory)
+                messages = _messages(outgoing)
+                postings = [_posting(each, directory) for each in messages]
+                handovers = await self.outbox.publish(postings) if postings else ()
             now = self.clock()
             attempted = [(due, said) for each, said in zip(messages, handovers, strict=True) for due in each]
             await claim.settle(held + [self._settled(due, said, now) for due, said in attempted], now)

@@ -304,7 +304,8 @@ def _turns(
             policy=policy,
         )
         handing_over = Dispatch(deliveries, outbox, keeper, policy, clock)
-        turns.append(_Turning("dispatch", handing_over.turn, linger_s=settings.linger_s))
+        turning = _Turning("dispatch", handing_over.turn, linger_s=settings.linger_s)
+        turns += [turning, turning]  # one marks while the other one claims and publishes
     if "receipts" in loops:
         answers = inbox(RECEIPTS, settings.receipts_batch, settings.receipts_linger_s)
         recording = Receipts(answers, ledger, keeper, load_signer(settings), policy, clock)
