@@ -4,7 +4,8 @@ What is due for a recipient that is down, suspended or held by a person is marke
 are due for one recipient at the same moment travel in one message.
 
 Two turns may go on at the same time. One marks what it has handed over while the other one claims and publishes; what is
-claimed later is published later, so that in the queue of a recipient nothing overtakes what was due before it.
+claimed later is published later, so that in the queue of a recipient nothing overtakes what was due before it. After a
+failure, and after a claim that keeps from others what it leaves out, the next turn begins when all is marked.
 
 | effect                | if the process dies after it                          |
 |-----------------------|-------------------------------------------------------|
@@ -39,6 +40,10 @@ class Claim(Protocol):
     def due(self) -> Sequence[Due]:
         """What is to be handed over now."""
 
+    @property
+    def leaves_out(self) -> bool:
+        """Whether something that is due is not among it, and is kept from others too: they would take what is behind it."""
+
     async def settle(self, transitions: Sequence[Transition], now: datetime) -> None:
         """Write what became of them, all at once."""
 
@@ -72,7 +77,7 @@ class Dispatch:
     """The loop, turn by turn.
 
     Attributes:
-        one_at_a_time: Held by a turn from its claim until all of it is published.
+        one_at_a_time: Held by a turn from its claim until all of it is published, or until it ends.
     """
 
     deliveries: Deliveries
@@ -88,23 +93,36 @@ class Dispatch:
         Raises:
             Trouble: When something does not answer. What was claimed is free again.
         """
-        async with AsyncExitStack() as open_claim:
+        async with AsyncExitStack() as claiming:
             async with self.one_at_a_time:
                 await self.outbox.ready()  # without a broker every attempt would only look like one
                 directory = self.directories.current()
-                claim = await open_claim.enter_async_context(self.deliveries.claim(self.clock()))
+                claim = await claiming.enter_async_context(self.deliveries.claim(self.clock()))
                 if not claim.due:
                     return 0
                 outgoing, held = _parted(claim.due, directory)
                 messages = _messages(outgoing)
                 postings = [_posting(each, directory) for each in messages]
                 handovers = await self.outbox.publish(postings) if postings else ()
-            now = self.clock()
-            attempted = [(due, said) for each, said in zip(messages, handovers, strict=True) for due in each]
-            await claim.settle(held + [self._settled(due, said, now) for due, said in attempted], now)
+                attempts = [(due, said) for each, said in zip(messages, handovers, strict=True) for due in each]
+                if claim.leaves_out or any(said != "routed" for said in handovers):
+                    return await self._mark(claim, held, attempts, claiming)
+            return await self._mark(claim, held, attempts, claiming)
+
+    async def _mark(
+        self,
+        claim: Claim,
+        held: Sequence[Transition],
+        attempts: Sequence[tuple[Due, Handover]],
+        claiming: AsyncExitStack,
+    ) -> int:
+        """Write what became of a claim and end it; returns how much it was."""
+        now = self.clock()
+        await claim.settle([*held, *(self._settled(due, said, now) for due, said in attempts)], now)
+        await claiming.aclose()
         report.held(held)
-        report.handovers([(due.delivery, said) for due, said in attempted])
-        return len(held) + len(attempted)
+        report.handovers([(due.delivery, said) for due, said in attempts])
+        return len(held) + len(attempts)
 
     def _settled(self, due: Due, handover: Handover, now: datetime) -> Transition:
         return settle_attempt(due.delivery, handover, self.policy, now, probe=is_probe(due.delivery, due.breaker))

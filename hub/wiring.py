@@ -362,13 +362,13 @@ async def _turn_all(parts: _Parts, health: Health, stop: asyncio.Event) -> None:
     loops = [
         keep_turning(
             each.name,
-            _guarded(each.name, each.turn, health),
+            _guarded(each.name if parts.turns.index(each) == number else f"{each.name} {number}", each.turn, health),
             stop,
             pause_s=each.pause_s,
             linger_s=each.linger_s,
             store_is_back=store_is_back,
         )
-        for each in parts.turns
+        for number, each in enumerate(parts.turns)
     ]
     try:
         await asyncio.gather(stop.wait(), *loops)

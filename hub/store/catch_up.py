@@ -36,6 +36,11 @@ class CatchUpClaim:
     _items: Mapping[DeliveryId, asyncpg.Record]
     _connection: Connection
 
+    @property
+    def leaves_out(self) -> bool:
+        """Nothing: what is not claimed is not locked."""
+        return False
+
     async def settle(self, transitions: Sequence[Transition], now: datetime) -> None:
         """Write which the broker has taken; the others are tried again, or given up.
 

@@ -112,6 +112,7 @@ class PostgresClaim:
     """Deliveries that nobody else takes while the claim is open."""
 
     due: Sequence[Due]
+    leaves_out: bool
     _connection: Connection | None
     _policy: Policy
 
@@ -169,18 +170,21 @@ class PostgresDeliveries:
         self._bell.silence()
         async with self._pool.around() as connection:
             with translated():
-                rows = await self._claim(connection, now)
+                rows, leaves_out = await self._claim(connection, now)
                 breakers = await unwell(connection, {row["recipient"] for row in rows if row["is_unwell"]})
             if rows:
                 due = [Due(delivery_of(row), row["token"], breakers.get(row["recipient"])) for row in rows]
                 self._let_rest(breakers)
-                yield PostgresClaim(due, connection, self._policy)
+                yield PostgresClaim(due, leaves_out, connection, self._policy)
                 return
         await self._bell.wait(self._wait_s)
-        yield PostgresClaim((), None, self._policy)
+        yield PostgresClaim((), leaves_out=False, _connection=None, _policy=self._policy)
 
-    async def _claim(self, connection: Connection, now: datetime) -> list[asyncpg.Record]:
+    async def _claim(self, connection: Connection, now: datetime) -> tuple[list[asyncpg.Record], bool]:
         """Claim the longest waiting; where few recipients have filled the claim, others take their place.
+
+        What is left out stays locked until the claim ends; another process takes what comes behind it. Tells whether
+        there is any.
 
         As long as one has more than its share, claims go from recipient to recipient at once: what stands in front of
         everybody is not read and locked again and again, to be left out.
@@ -189,7 +193,7 @@ class PostgresDeliveries:
         if self._crowded:
             rows = await self._claim_in_turn(connection, now, self._max_batch, resting)
             self._crowded = max(_counts(rows).values(), default=0) >= self._max_share
-            return rows
+            return rows, False
         found = await connection.fetch(_CLAIM, now, self._max_batch)
         counts: Counter[str] = Counter()
         taken = []
@@ -200,12 +204,11 @@ class PostgresDeliveries:
         room = self._max_batch - len(taken)
         self._crowded = len(found) == self._max_batch and room > 0
         if not self._crowded:
-            return taken
-        # What is left out stays locked until the claim ends; another process takes what comes behind it.
+            return taken, len(taken) < len(found)
         full = {*resting, *(recipient for recipient, count in counts.items() if count >= self._max_share)}
         known = {row["delivery_id"] for row in taken}
         others = await self._claim_in_turn(connection, now, room, full)
-        return [*taken, *(row for row in others if row["delivery_id"] not in known)]
+        return [*taken, *(row for row in others if row["delivery_id"] not in known)], True
 
     async def _claim_in_turn(
         self, connection: Connection, now: datetime, room: int, without: Collection[str]

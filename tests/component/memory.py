@@ -679,6 +679,7 @@ class MemoryClaim:
 
     ledger: MemoryLedger
     due: list[Due]
+    leaves_out: bool = False
     settled: list[tuple[Sequence[Transition], datetime]] = field(default_factory=list)
 
     async def settle(self, transitions: Sequence[Transition], now: datetime) -> None:

@@ -62,6 +62,7 @@ class MemoryCatchUpClaim:
     replays: MemoryReplays
     items: dict[str, MemoryItem]
     due: list[Due]
+    leaves_out: bool = False
     settled: list[tuple[Sequence[Transition], datetime]] = field(default_factory=list)
 
     async def settle(self, transitions: Sequence[Transition], now: datetime) -> None:

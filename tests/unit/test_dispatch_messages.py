@@ -30,6 +30,7 @@ class Hub:
     """A ledger in which some deliveries are due, and a broker that says the same about every message to a recipient."""
 
     due: Sequence[Due]
+    leaves_out: bool = False
     says: dict[str, Handover] = field(default_factory=dict)
     published: list[Posting] = field(default_factory=list)
     settled: list[Transition] = field(default_factory=list)

@@ -29,6 +29,10 @@ class Claim:
     number: int
     due: Sequence[Due]
 
+    @property
+    def leaves_out(self) -> bool:
+        return self.hub.leaves_out
+
     async def settle(self, _: Sequence[Transition], __: datetime) -> None:
         self.hub.did.append(f"marking {self.number}")
         await self.hub.may_mark.wait()
@@ -43,6 +47,9 @@ class Hub:
     may_mark: asyncio.Event = field(default_factory=asyncio.Event)
     claims: int = 0
     is_empty: bool = False
+    leaves_out: bool = False
+    says: Handover = "routed"
+    is_away: bool = False
     directory: Directory = field(default_factory=lambda: snapshot(DirectoryFile(), epoch=1, as_of=NOW))
 
     def __post_init__(self) -> None:
@@ -60,14 +67,15 @@ class Hub:
             self.did.append(f"let go of {number}")
 
     async def ready(self) -> None:
-        return
+        if self.is_away:
+            raise Unavailable("broker", "gone")
 
     async def publish(self, postings: Sequence[Posting]) -> list[Handover]:
         number = postings[0].body.decode()[0]
         self.did.append(f"publishing {number}")
         await self.may_confirm.wait()
         self.did.append(f"confirmed {number}")
-        return ["routed"] * len(postings)
+        return [self.says] * len(postings)
 
     def current(self) -> Directory:
         return self.directory
@@ -113,17 +121,27 @@ async def test_a_turn_that_is_given_up_lets_the_next_one_claim(hub: Hub, turns: 
     assert hub.did == ["claimed 1", "publishing 1", "let go of 1", "claimed 2", "publishing 2"]
 
 
-async def test_a_turn_in_trouble_lets_go_of_what_it_claimed_and_the_next_one_claims(hub: Hub, monkeypatch):
-    async def out_of_reach(_: Claim, __: Sequence[Transition], ___: datetime) -> None:
-        raise Unavailable("database", "gone")
-
+@pytest.mark.parametrize("different", [{"leaves_out": True}, {"says": "not-taken"}], ids=["leaves out", "failed"])
+async def test_after_a_failure_or_when_something_is_left_out_the_next_waits_for_the_end(different: dict[str, object]):
+    """Otherwise it would take what is behind that, or hand more to a recipient that is down."""
+    hub = Hub(**different)
     hub.may_confirm.set()
-    with monkeypatch.context() as patch:
-        patch.setattr(Claim, "settle", out_of_reach)
-        with pytest.raises(Unavailable):
-            await hub.dispatch.turn()
-    assert hub.did[-1] == "let go of 1"
+    turns = [asyncio.create_task(hub.dispatch.turn()) for _ in range(2)]
+    await _settle_down()
+    assert hub.did == ["claimed 1", "publishing 1", "confirmed 1", "marking 1"]
 
+    hub.may_mark.set()
+    assert await asyncio.gather(*turns) == [1, 1]
+    assert hub.did[4:6] == ["let go of 1", "claimed 2"]
+
+
+async def test_a_turn_in_trouble_lets_the_next_one_claim(hub: Hub):
+    hub.is_away = True
+    with pytest.raises(Unavailable):
+        await hub.dispatch.turn()
+
+    hub.is_away = False
+    hub.may_confirm.set()
     hub.may_mark.set()
     assert await hub.dispatch.turn() == 1
 
