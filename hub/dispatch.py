@@ -4,8 +4,8 @@ What is due for a recipient that is down, suspended or held by a person is marke
 are due for one recipient at the same moment travel in one message.
 
 Two turns may go on at the same time. One marks what it has handed over while the other one claims and publishes; what is
-claimed later is published later, so that in the queue of a recipient nothing overtakes what was due before it. After a
-failure, and after a claim that keeps from others what it leaves out, the next turn begins when all is marked.
+claimed later is published later, so that in the queue of a recipient nothing overtakes what was due before it, unless
+another process hands over too. After a failure, and after a claim that keeps from others what it leaves out, the next turn begins when all is marked.
 
 | effect                | if the process dies after it                          |
 |-----------------------|-------------------------------------------------------|
@@ -93,33 +93,30 @@ class Dispatch:
         Raises:
             Trouble: When something does not answer. What was claimed is free again.
         """
-        async with AsyncExitStack() as claiming:
-            async with self.one_at_a_time:
-                await self.outbox.ready()  # without a broker every attempt would only look like one
-                directory = self.directories.current()
-                claim = await claiming.enter_async_context(self.deliveries.claim(self.clock()))
-                if not claim.due:
-                    return 0
-                outgoing, held = _parted(claim.due, directory)
-                messages = _messages(outgoing)
-                postings = [_posting(each, directory) for each in messages]
-                handovers = await self.outbox.publish(postings) if postings else ()
-                attempts = [(due, said) for each, said in zip(messages, handovers, strict=True) for due in each]
-                if claim.leaves_out or any(said != "routed" for said in handovers):
-                    return await self._mark(claim, held, attempts, claiming)
-            return await self._mark(claim, held, attempts, claiming)
+        async with self.one_at_a_time, AsyncExitStack() as ending:
+            await self.outbox.ready()  # without a broker every attempt would only look like one
+            directory = self.directories.current()
+            claim = await ending.enter_async_context(self.deliveries.claim(self.clock()))
+            if not claim.due:
+                return 0
+            outgoing, held = _parted(claim.due, directory)
+            messages = _messages(outgoing)
+            postings = [_posting(each, directory) for each in messages]
+            handovers = await self.outbox.publish(postings) if postings else ()
+            attempts = [(due, said) for each, said in zip(messages, handovers, strict=True) for due in each]
+            if claim.leaves_out or any(said != "routed" for said in handovers):
+                return await self._mark(claim, held, attempts, ending)
+            beside = ending.pop_all()
+        async with beside:
+            return await self._mark(claim, held, attempts, beside)
 
     async def _mark(
-        self,
-        claim: Claim,
-        held: Sequence[Transition],
-        attempts: Sequence[tuple[Due, Handover]],
-        claiming: AsyncExitStack,
+        self, claim: Claim, held: Sequence[Transition], attempts: Sequence[tuple[Due, Handover]], ending: AsyncExitStack
     ) -> int:
         """Write what became of a claim and end it; returns how much it was."""
         now = self.clock()
         await claim.settle([*held, *(self._settled(due, said, now) for due, said in attempts)], now)
-        await claiming.aclose()
+        await ending.aclose()  # committed, before anything is said about it
         report.held(held)
         report.handovers([(due.delivery, said) for due, said in attempts])
         return len(held) + len(attempts)

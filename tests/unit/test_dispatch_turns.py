@@ -64,6 +64,7 @@ class Hub:
         try:
             yield Claim(self, number, due)
         finally:
+            await _settle_down()  # a commit and a rollback take their time
             self.did.append(f"let go of {number}")
 
     async def ready(self) -> None:
@@ -118,6 +119,8 @@ async def test_a_turn_that_is_given_up_lets_the_next_one_claim(hub: Hub, turns: 
     turns[0].cancel()
     await _settle_down()
 
+    await _settle_down()
+
     assert hub.did == ["claimed 1", "publishing 1", "let go of 1", "claimed 2", "publishing 2"]
 
 
@@ -133,6 +136,23 @@ async def test_after_a_failure_or_when_something_is_left_out_the_next_waits_for_
     hub.may_mark.set()
     assert await asyncio.gather(*turns) == [1, 1]
     assert hub.did[4:6] == ["let go of 1", "claimed 2"]
+
+
+async def test_a_turn_that_cannot_mark_in_order_lets_go_before_the_next_claims(monkeypatch):
+    monkeypatch.setattr(Claim, "settle", out_of_reach)
+    hub = Hub(leaves_out=True)
+    hub.may_confirm.set()
+    turns = [asyncio.create_task(hub.dispatch.turn()) for _ in range(2)]
+    assert [type(each) for each in await asyncio.gather(*turns, return_exceptions=True)] == [Unavailable] * 2
+    assert hub.did.index("let go of 1") < hub.did.index("claimed 2")
+
+
+async def test_a_turn_that_cannot_mark_beside_the_next_lets_go_too(hub: Hub, monkeypatch):
+    monkeypatch.setattr(Claim, "settle", out_of_reach)
+    hub.may_confirm.set()
+    with pytest.raises(Unavailable):
+        await hub.dispatch.turn()
+    assert hub.did[-1] == "let go of 1"
 
 
 async def test_a_turn_in_trouble_lets_the_next_one_claim(hub: Hub):
@@ -151,6 +171,10 @@ async def test_a_turn_that_finds_nothing_lets_the_next_one_look(hub: Hub):
 
     assert [await hub.dispatch.turn() for _ in range(2)] == [0, 0]
     assert hub.did == ["claimed 1", "let go of 1", "claimed 2", "let go of 2"]
+
+
+async def out_of_reach(_: Claim, __: Sequence[Transition], ___: datetime) -> None:
+    raise Unavailable("database", "gone")
 
 
 async def _settle_down() -> None:
