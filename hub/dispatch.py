@@ -5,7 +5,8 @@ are due for one recipient at the same moment travel in one message.
 
 Two turns may go on at the same time. One marks what it has handed over while the other one claims and publishes; what is
 claimed later is published later, so that in the queue of a recipient nothing overtakes what was due before it, unless
-another process hands over too. After a failure, and after a claim that keeps from others what it leaves out, the next turn begins when all is marked.
+another process hands over too. After a failure, and after a claim that keeps from others what it leaves out, the next turn
+begins when all is marked.
 
 | effect                | if the process dies after it                          |
 |-----------------------|-------------------------------------------------------|
