@@ -1,0 +1,9 @@
+-- From PostgreSQL 16 on, who makes a role without being a superuser may grant it, but does not take it on: the login that
+-- owns the tables could not be the hub's own as well.
+DO $$
+BEGIN
+    IF current_setting('server_version_num')::integer >= 160000 AND NOT pg_has_role('truc_hub', 'SET') THEN
+        GRANT truc_hub TO CURRENT_USER;
+    END IF;
+END
+$$;
