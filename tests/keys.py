@@ -51,6 +51,7 @@ def authority() -> Authority:
         _builder(name, name, key.public_key(), datetime.now(UTC) - _CLOCK_SLACK, _LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(key_cert_sign=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
     return Authority(key, certificate)

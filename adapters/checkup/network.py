@@ -24,6 +24,8 @@ _CLOSE_TIMEOUT_S: Final = 5.0
 _NOT_YET_VALID: Final = 9
 _EXPIRED: Final = 10
 _NAME_DIFFERS: Final = (62, 64)
+_BREAKS_RULES: Final = range(79, 95)
+"""What is demanded of the form of each certificate of the chain, from Python 3.13 on (`VERIFY_X509_STRICT`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +234,11 @@ def fix_of_certificate(case: Case, server: Server, verify_code: int) -> str:
         )
     if verify_code == _NOT_YET_VALID:
         return case.choose("Chỉnh lại đồng hồ máy này.", "Set the clock of this machine.")
+    if verify_code in _BREAKS_RULES:
+        return case.choose(
+            "Chứng thư máy chủ, hoặc của nơi cấp, không đúng quy định của RFC 5280: báo đơn vị vận hành cấp lại.",
+            "The server's certificate, or that of its issuer, breaks a rule of RFC 5280: have the operator issue it again.",
+        )
     return case.choose(
         "Chứng thư do nơi máy này không tin cấp: đặt ca_file là tệp chứng thư gốc mà đơn vị vận hành cho; kiểm tra có proxy "
         "đứng giữa không.",

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -78,12 +79,19 @@ def test_a_key_that_everybody_can_read_is_found(mode, is_open):
     assert is_open_to_all(mode) is is_open
 
 
-def certificate(folder: Path, *, name: str = "localhost", days: int = 90) -> Path:
-    """Make a server's certificate and key of the session's authority, in one file."""
+def certificate(folder: Path, *, name: str = "localhost", days: int = 90, names_key: bool = True) -> Path:
+    """Make a server's certificate and key of the session's authority, in one file.
+
+    Args:
+        folder: Where it is to lie.
+        name: Of the server.
+        days: Until it expires.
+        names_key: Whether it says by which key it was signed, as RFC 5280 (4.2.1.1) demands.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = authority()
     names = [x509.DNSName(name), *([x509.IPAddress(ip_address("127.0.0.1"))] if name == "localhost" else [])]
-    made = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
         .issuer_name(issuer.certificate.subject)
@@ -92,8 +100,11 @@ def certificate(folder: Path, *, name: str = "localhost", days: int = 90) -> Pat
         .not_valid_before(NOW - timedelta(days=60))
         .not_valid_after(NOW + timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .sign(issuer.key, hashes.SHA256())
     )
+    if names_key:
+        signed_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
+        builder = builder.add_extension(signed_by, critical=False)
+    made = builder.sign(issuer.key, hashes.SHA256())
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     file = folder / f"{name}.pem"
     file.write_bytes(pem + made.public_bytes(serialization.Encoding.PEM))
@@ -149,6 +160,24 @@ async def test_what_is_wrong_with_a_certificate_is_told_apart(tmp_path, made, tr
 
     assert (finding.state, words in finding.fix) == (state, True), finding
     assert "← CN=Truc test authority" in finding.evidence
+
+
+async def test_a_certificate_whose_form_is_wrong_is_not_called_unknown(tmp_path, monkeypatch):
+    """Python looks at the form from 3.13 on by itself."""
+
+    def strict(**given: Any) -> ssl.SSLContext:
+        context = usual(**given)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    usual = ssl.create_default_context
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    async with listening(certificate(tmp_path, names_key=False)) as port:
+        finding = await tls(tmp_path, port)
+
+    assert finding.state == "fail"
+    assert "authority key identifier" in finding.evidence.lower()
+    assert "RFC 5280" in finding.fix
 
 
 async def test_a_port_without_tls_is_told(tmp_path):
