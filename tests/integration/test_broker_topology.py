@@ -214,6 +214,11 @@ async def _nothing(message):
 
 
 async def test_the_broker_says_how_many_files_it_may_open(api: Management) -> None:
+    version = (await api._get("/overview", columns="rabbitmq_version"))["rabbitmq_version"]
+    if not version.startswith("3."):  # it reserves none, and does not count
+        assert await api.file_limit() is None
+        return
+
     async def enough() -> bool:
         return (await api.file_limit() or 0) >= 1000
 
