@@ -73,13 +73,14 @@ def measure(
     window: int = 200,
     *,
     per_s: float | None = None,
+    apart: bool = False,
     profile: bool = False,
     watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Send a share of the documents of 2019 and say what it took.
 
     With `per_s`, at planned moments around that rate, whatever has become of those before; times count from the planned
-    moment.
+    moment. With `apart`, recipients have a process of their own, which steps aside.
     """
     with ExitStack() as ending:
         folder = ending.enter_context(run_directory("files"))
@@ -98,7 +99,7 @@ def measure(
         )
         hubs = [ending.enter_context(hub_process(installation, folder, loops.split(","))) for loops in hub]
         at_s = planned_moments(per_s, len(documents)) if per_s else ()
-        shares = even_sides(installation, agencies)
+        shares = parted_sides(installation) if apart else even_sides(installation, agencies)
         sides = agency_processes(installation, folder, people, documents, shares, window, ending, at_s)
         profilers = _profilers([*hubs, *(side.pid for side in sides)]) if profile else []
         before = cpu_by_process()
@@ -227,6 +228,12 @@ def even_sides(installation: Installation, processes: int) -> list[Side]:
     """Share the endpoints out to so many processes."""
     codes = sorted(installation.accounts)
     return [Side(codes[number::processes]) for number in range(processes)]
+
+
+def parted_sides(installation: Installation) -> list[Side]:
+    """Let one process send, and another one take what comes, which steps aside: recipients have machines of their own."""
+    codes = sorted(installation.accounts)
+    return [Side(codes, answers=False), Side(codes, sends=False, steps_aside=True)]
 
 
 def go(sides: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -34,9 +34,19 @@ from typing import Any
 
 import asyncpg
 
+from hub.installation import Installation
 from hub.store.audit import audit
 from hub.store.pool import open_pool
-from tests.bench.full_path import HUB, Side, agency_processes, cpu_by_process, go, hub_process, planned_moments, results
+from tests.bench.full_path import (
+    HUB,
+    agency_processes,
+    cpu_by_process,
+    go,
+    hub_process,
+    parted_sides,
+    planned_moments,
+    results,
+)
 from tests.bench.stage import Stage, percentiles, stage
 from tests.bench.workload import DOCUMENTS, nation, plan
 
@@ -65,14 +75,13 @@ def measure(per_s: float, seconds: float, hub: Sequence[str] = HUB, guards: Path
     with stage(people.file) as on, ExitStack() as ending:
         for loops in hub:
             ending.enter_context(hub_process(on.installation, on.folder, loops.split(",")))
-        codes = sorted(on.installation.accounts)
-        shares = Side(codes, answers=False), Side(codes, sends=False, steps_aside=True)
+        shares = parted_sides(on.installation)
         sides = agency_processes(on.installation, on.folder, people, documents, shares, 2, ending, at_s, guards)
         before = cpu_by_process()
         go(sides)
         cpu = {name: used - before.get(name, 0.0) for name, used in cpu_by_process().items()}
         senders_saw, recipients_saw = results(on.folder)
-        moments = asyncio.run(_moments(on))
+        passed = asyncio.run(moments_of(on.installation))
         holds = asyncio.run(_audited(on))
     cpu["senders"], cpu["recipients"] = senders_saw["cpu_s"], recipients_saw["cpu_s"]
     saw = recipients_saw | {name: senders_saw[name] for name in ("sent_at", "confirmed_at")}
@@ -80,7 +89,7 @@ def measure(per_s: float, seconds: float, hub: Sequence[str] = HUB, guards: Path
         "per_s": per_s,
         "seconds": seconds,
         "documents": len(documents),
-        "ms": _figures(saw, moments),
+        "ms": _figures(saw, passed),
         "cpu_share": {name: round(used / saw["total_s"], 3) for name, used in sorted(cpu.items())},
         "finished": saw["finished"],
         "twice": saw["twice"],
@@ -108,7 +117,6 @@ def _figures(saw: Mapping[str, Any], moments: Sequence[Mapping[str, Any]]) -> di
     return {point: percentiles(values) for point, values in delays.items()}
 
 
-# When each delivery of a document first came so far, seconds since 1970.
 _MOMENTS = """
 SELECT
     encode(document_id, 'hex') AS document_id,
@@ -130,8 +138,9 @@ JOIN (
 """
 
 
-async def _moments(on: Stage) -> list[Mapping[str, Any]]:
-    connection = await asyncpg.connect(on.installation.settings["database_url"])
+async def moments_of(installation: Installation) -> list[Mapping[str, Any]]:
+    """Ask the ledger when each delivery of a document first came so far, seconds since 1970."""
+    connection = await asyncpg.connect(installation.settings["database_url"])
     try:
         return [dict(row) for row in await connection.fetch(_MOMENTS)]
     finally:
