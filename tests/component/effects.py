@@ -1,7 +1,9 @@
 """The one function that every effect of a loop passes, able to stop the process before or after it."""
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
+from random import Random
 from types import TracebackType
 from typing import Any
 
@@ -16,11 +18,14 @@ class Effects:
     Attributes:
         points: What was passed so far, such as `before ledger.record`.
         die_at: Number of the point to die at; `None` for never.
+        pauses: How long each effect takes, by chance, so that two turns of a loop get ahead of each other; `None` where
+            there is one at a time.
     """
 
-    def __init__(self, die_at: int | None = None) -> None:
+    def __init__(self, die_at: int | None = None, pauses: Random | None = None) -> None:
         self.points: list[str] = []
         self.die_at = die_at
+        self.pauses = pauses
         self.dead = False
 
     @property
@@ -43,6 +48,11 @@ class Effects:
         if self.die_at is not None and len(self.points) - 1 == self.die_at:
             self.dead = True
             raise ProcessDied(name)
+
+    async def pause(self) -> None:
+        """Let somebody else go on, when anybody is there."""
+        for _ in range(self.pauses.randrange(6) if self.pauses else 0):
+            await asyncio.sleep(0)
 
 
 class Effectful:
@@ -75,6 +85,7 @@ class Effectful:
         async def guarded(*args: Any, **kwargs: Any) -> Any:
             self._effects.point(f"before {name}")
             result = await method(*args, **kwargs)
+            await self._effects.pause()
             self._effects.point(f"after {name}")
             return result
 
@@ -90,6 +101,7 @@ class _EffectfulContext:
     async def __aenter__(self) -> Any:
         self._effects.point(f"before {self._name}")
         value = await self._context.__aenter__()
+        await self._effects.pause()
         self._effects.point(f"after {self._name}")
         return Effectful(value, self._name, self._effects)
 
@@ -100,5 +112,6 @@ class _EffectfulContext:
             return await self._context.__aexit__(kind, error, trace)
         self._effects.point(f"before end of {self._name}")
         result = await self._context.__aexit__(kind, error, trace)
+        await self._effects.pause()
         self._effects.point(f"after end of {self._name}")
         return result

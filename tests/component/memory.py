@@ -351,7 +351,7 @@ class MemoryLedger:
     parked_at: dict[bytes, datetime] = field(default_factory=dict)
     parts: MemoryParts = field(default_factory=MemoryParts)
     events: list[Event] = field(default_factory=list)
-    claimed: set[DeliveryId] = field(default_factory=set)
+    claimed: dict[DeliveryId, "MemoryClaim"] = field(default_factory=dict)
     breakers: dict[AgencyCode, Breaker] = field(default_factory=dict)
     unsaid: dict[AgencyCode, tuple[datetime, tuple[Sign, ...]]] = field(default_factory=dict)
     max_batch: int = 50
@@ -512,11 +512,12 @@ class MemoryLedger:
             self,
             [Due(row.delivery, row.token, unwell.get(row.delivery.recipient)) for row in shared[: self.max_batch]],
         )
-        self.claimed |= {item.delivery.delivery_id for item in claim.due}
+        self.claimed |= dict.fromkeys((item.delivery.delivery_id for item in claim.due), claim)
         try:
             yield claim
         finally:
-            self.claimed -= {item.delivery.delivery_id for item in claim.due}
+            # What is left of a process that died comes here late, and another claim may have the same deliveries by then.
+            self.claimed = {key: holder for key, holder in self.claimed.items() if holder is not claim}
         claim.commit()
 
     def _held(self, ids: Sequence[DeliveryId]) -> dict[DeliveryId, Delivery]:

@@ -3,6 +3,7 @@
 What is durable (queues, ledger, each agency's guard) outlives a death; what the process held does not.
 """
 
+import asyncio
 import functools
 import hashlib
 from collections import Counter
@@ -310,10 +311,11 @@ class World:
         outbox = Effectful(MemoryOutbox(self.broker, self.effects.point, self.fate), "outbox", self.effects)
         ledger = Effectful(self.ledger, "ledger", self.effects)
         signer = self.keys["hub"]
+        dispatch = self.dispatch(ledger, outbox, self, self.policy, clock)
         intake = self.intake(inbox, ledger, self, signer, self.policy, clock, Aside(self.broadcast))
         return [
             intake.turn,
-            self.dispatch(ledger, outbox, self, self.policy, clock).turn,
+            dispatch.turn if self.effects.pauses is None else _side_by_side(dispatch.turn),
             self.receipts(answers, ledger, self, signer, self.policy, clock).turn,
             Returns(dead, ledger, self.policy, clock).turn,
             Reconcile(ledger, self, signer, self.policy, clock).turn,
@@ -477,6 +479,19 @@ async def _patiently(turn: Callable[[], Any]) -> int:
         return await turn()
     except Trouble:
         return 1
+
+
+def _side_by_side(turn: Callable[[], Any]) -> Callable[[], Any]:
+    """Turn a loop twice at the same time, as one process does with dispatch; a death is that of both."""
+
+    async def both() -> int:
+        said = await asyncio.gather(turn(), turn(), return_exceptions=True)
+        for each in sorted(said, key=lambda one: not isinstance(one, ProcessDied)):
+            if isinstance(each, BaseException):
+                raise each
+        return sum(said)
+
+    return both
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:
