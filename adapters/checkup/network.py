@@ -25,7 +25,7 @@ _NOT_YET_VALID: Final = 9
 _EXPIRED: Final = 10
 _NAME_DIFFERS: Final = (62, 64)
 _BREAKS_RULES: Final = range(79, 95)
-"""What is demanded of the form of each certificate of the chain, from Python 3.13 on (`VERIFY_X509_STRICT`)."""
+"""What is demanded of the form of each certificate of the chain, most of it from Python 3.13 on (`VERIFY_X509_STRICT`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +236,10 @@ def fix_of_certificate(case: Case, server: Server, verify_code: int) -> str:
         return case.choose("Chỉnh lại đồng hồ máy này.", "Set the clock of this machine.")
     if verify_code in _BREAKS_RULES:
         return case.choose(
-            "Chứng thư máy chủ, hoặc của nơi cấp, không đúng quy định của RFC 5280: báo đơn vị vận hành cấp lại.",
-            "The server's certificate, or that of its issuer, breaks a rule of RFC 5280: have the operator issue it again.",
+            "Chứng thư máy chủ, hoặc của nơi cấp, không đúng quy định của RFC 5280: báo đơn vị vận hành cấp lại; nếu là chứng "
+            "thư gốc thì thay cả tệp ca_file.",
+            "The server's certificate, or that of its issuer, breaks a rule of RFC 5280: have the operator issue it again; if "
+            "it is the authority's, replace ca_file as well.",
         )
     return case.choose(
         "Chứng thư do nơi máy này không tin cấp: đặt ca_file là tệp chứng thư gốc mà đơn vị vận hành cho; kiểm tra có proxy "

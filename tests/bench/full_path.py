@@ -80,7 +80,8 @@ def measure(
     """Send a share of the documents of 2019 and say what it took.
 
     With `per_s`, at planned moments around that rate, whatever has become of those before; times count from the planned
-    moment. With `apart`, recipients have a process of their own, which steps aside.
+    moment. With `apart`, senders have one process and recipients another one, which steps aside, whatever
+    `agencies` says.
     """
     with ExitStack() as ending:
         folder = ending.enter_context(run_directory("files"))

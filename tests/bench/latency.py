@@ -122,7 +122,7 @@ SELECT
     encode(document_id, 'hex') AS document_id,
     delivery_id::text AS delivery_id,
     extract(epoch FROM accepted_at)::float AS accepted_at,
-    extract(epoch FROM routed_at)::float AS routed_at,
+    extract(epoch FROM coalesce(routed_at, received_at))::float AS routed_at, -- a confirm may be lost
     extract(epoch FROM received_at)::float AS received_at
 FROM documents
 JOIN deliveries ON object_id = document_id

@@ -4,9 +4,9 @@
 around the rate, every ten seconds a look at the memory (PSS) of each process of the hub, of broker, database and the
 agencies' side, where senders and recipients have a process each, as in `latency`. Said at the end:
 
-- the delay from the planned moment to the recipient's queue, which is the hub's and the broker's, and to arrival, which says
-  how busy one process is with all recipients of a country, by minute;
-- a straight line through each memory and through the p99 of the minutes, by least squares. The first fifth of the run is
+- the delay from the planned moment to the recipient's queue, which is that of senders, broker and hub, and to arrival, which
+  says how busy one process is with all recipients of a country, by minute;
+- a straight line through each memory and through p50 and p99 of the minutes, by least squares. The first fifth of the run is
   left out: connections, statements, pages and buffers become warm in it;
 - the CPU of each process, in cores;
 - whether everything arrived, once, and whether the ledger adds up.

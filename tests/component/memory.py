@@ -352,6 +352,7 @@ class MemoryLedger:
     parts: MemoryParts = field(default_factory=MemoryParts)
     events: list[Event] = field(default_factory=list)
     claimed: dict[DeliveryId, "MemoryClaim"] = field(default_factory=dict)
+    claims_at_once: int = 0  # with something in them, at most
     breakers: dict[AgencyCode, Breaker] = field(default_factory=dict)
     unsaid: dict[AgencyCode, tuple[datetime, tuple[Sign, ...]]] = field(default_factory=dict)
     max_batch: int = 50
@@ -513,6 +514,7 @@ class MemoryLedger:
             [Due(row.delivery, row.token, unwell.get(row.delivery.recipient)) for row in shared[: self.max_batch]],
         )
         self.claimed |= dict.fromkeys((item.delivery.delivery_id for item in claim.due), claim)
+        self.claims_at_once = max(self.claims_at_once, len({id(holder) for holder in self.claimed.values()}))
         try:
             yield claim
         finally:

@@ -482,13 +482,16 @@ async def _patiently(turn: Callable[[], Any]) -> int:
 
 
 def _side_by_side(turn: Callable[[], Any]) -> Callable[[], Any]:
-    """Turn a loop twice at the same time, as one process does with dispatch; a death is that of both."""
+    """Turn a loop twice at the same time, as one process does with dispatch; a death is that of both.
+
+    Of what both raise, what nobody expects comes first, so that neither a death nor trouble hides it.
+    """
 
     async def both() -> int:
         said = await asyncio.gather(turn(), turn(), return_exceptions=True)
-        for each in sorted(said, key=lambda one: not isinstance(one, ProcessDied)):
-            if isinstance(each, BaseException):
-                raise each
+        raised = [each for each in said if isinstance(each, BaseException)]
+        if raised:
+            raise min(raised, key=lambda error: (isinstance(error, Trouble), isinstance(error, ProcessDied)))
         return sum(said)
 
     return both
