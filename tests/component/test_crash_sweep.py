@@ -383,6 +383,19 @@ SCENARIOS = [
 ]
 
 
+async def die_at_each_point(scenario: Scenario, effects: Effects, world_of: Callable[[int], World]) -> None:
+    """Go through a scenario once for each point at which a death is a case of its own, and check the books of each."""
+    for index in effects.deaths:
+        where = f"point {index}, {effects.points[index]}"
+        with world_of(index) as world:
+            try:
+                await scenario(world)
+                world.check_the_books()
+            except AssertionError as error:
+                raise AssertionError(f"died at {where}: {error}") from error
+            assert world.deaths == 1, f"{where}, was not reached"
+
+
 async def _effects_of(scenario: Scenario) -> Effects:
     effects = Effects()
     with World(effects) as world:
@@ -400,15 +413,7 @@ async def test_a_death_at_any_point_loses_nothing_and_doubles_nothing(
     scenario: Scenario, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     effects = await _effects_of(scenario)
-    for index in effects.deaths:
-        where = f"point {index}, {effects.points[index]}"
-        with World(Effects(die_at=index)) as world:
-            try:
-                await scenario(world)
-                world.check_the_books()
-            except AssertionError as error:
-                raise AssertionError(f"died at {where}: {error}") from error
-            assert world.deaths == 1, f"{where}, was not reached"
+    await die_at_each_point(scenario, effects, lambda index: World(Effects(die_at=index)))
     record_testsuite_property(f"crash points of {scenario.__name__}", len(effects.deaths))
 
 

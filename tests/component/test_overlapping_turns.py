@@ -8,6 +8,7 @@ from tests.component.effects import Effects
 from tests.component.test_crash_sweep import (
     Scenario,
     database_away,
+    die_at_each_point,
     mixed_batch,
     recalled_at_once,
     three_recipients,
@@ -35,15 +36,7 @@ async def test_a_death_while_one_turn_marks_and_the_next_goes_on_loses_and_doubl
         world.check_the_books()
         assert world.ledger.claims_at_once > 1, "no turn has claimed anything while another one had a claim"
 
-    for index in effects.deaths:
-        where = f"point {index}, {effects.points[index]}"
-        with _world(Effects(die_at=index, pauses=Random(seed))) as world:
-            try:
-                await scenario(world)
-                world.check_the_books()
-            except AssertionError as error:
-                raise AssertionError(f"died at {where}: {error}") from error
-            assert world.deaths == 1, f"{where}, was not reached"
+    await die_at_each_point(scenario, effects, lambda index: _world(Effects(die_at=index, pauses=Random(seed))))
 
 
 def _world(effects: Effects) -> World:
