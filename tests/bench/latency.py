@@ -7,7 +7,8 @@ moment, so that a hub or a sender that stalls does not hide what waited. For eac
 - *submitted*: the sender's client has the broker's confirm;
 - *taken*: intake has the document in hand (`accepted_at`);
 - *in the queue*: the broker has confirmed it in the recipient's queue. The moment is that of the ledger's `routed` event,
-  which dispatch reads from the clock when the confirms of its whole batch are in: never too early;
+  which dispatch reads from the clock when the confirms of its whole batch are in: never too early. Where the confirm was lost,
+  the moment of the receipt;
 - *arrived*: the recipient's client has proven it and hands it over;
 - *received*: the hub has the recipient's signed receipt in its hands (`received` event; again read before it commits).
 
@@ -122,7 +123,7 @@ SELECT
     encode(document_id, 'hex') AS document_id,
     delivery_id::text AS delivery_id,
     extract(epoch FROM accepted_at)::float AS accepted_at,
-    extract(epoch FROM coalesce(routed_at, received_at))::float AS routed_at, -- a confirm may be lost
+    extract(epoch FROM coalesce(routed_at, received_at))::float AS routed_at,
     extract(epoch FROM received_at)::float AS received_at
 FROM documents
 JOIN deliveries ON object_id = document_id
