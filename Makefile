@@ -10,7 +10,7 @@ ARGS ?=
 # it imports again, which takes longer than everything else it does to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo bench bench-quick bench-core bench-latency bench-growth bench-backlog bench-loops bench-dead
+.PHONY: help setup demo bench bench-quick bench-core bench-latency bench-growth bench-backlog bench-loops bench-alone bench-dead
 .PHONY: bench-broadcast bench-cluster bench-million bench-parts bench-folder bench-steady test test-cluster test-replay run check format clean
 .DEFAULT_GOAL := help
 
@@ -55,6 +55,9 @@ bench-million: setup ## What a million deliveries that wait cost the intake and 
 
 bench-loops: setup ## Each loop of the hub by itself: items a second, CPU of each by process
 	@$(BIN)/python -m tests.bench.loop_by_loop $(ARGS)
+
+bench-alone: setup ## The hub without agencies, all of its loops at once, beside RabbitMQ's shovel; ARGS="--rounds 3"
+	@$(BIN)/python -m tests.bench.alone $(ARGS)
 
 bench-dead: setup ## Measure how fast a million dead letters are listed and grouped, and 10,000 sent again
 	@$(BIN)/python -m tests.bench.dead_letters

@@ -12,7 +12,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -54,8 +54,8 @@ def main() -> int:
     return 0
 
 
-def measure(messages: int, rounds: int) -> dict[str, Any]:
-    """Forward as many messages in every way, several times; returns the median rate of each."""
+def measure(messages: int, rounds: int, ways: Collection[str] | None = None) -> dict[str, Any]:
+    """Forward as many messages in every way, or in those that are named, several times; returns the median rate of each."""
     with ExitStack() as ending:
         folder = ending.enter_context(run_directory("files"))
         rabbitmq = PrivateRabbitMQ(folder / "rabbitmq", plugins=("rabbitmq_shovel",))
@@ -64,7 +64,7 @@ def measure(messages: int, rounds: int) -> dict[str, Any]:
         ending.callback(postgresql.remove)
         rabbitmq.start()
         postgresql.start()
-        return asyncio.run(_Others(rabbitmq, postgresql.url, messages).compare(rounds))
+        return asyncio.run(_Others(rabbitmq, postgresql.url, messages).compare(rounds, ways))
 
 
 class _Others:
@@ -78,8 +78,8 @@ class _Others:
         self.key = KeyRecord("x" * 43, AgencyCode("G01"), "ES256", key.public_key(), 0, 2**40)
         self.tokens = [self._token(number) for number in range(messages)]
 
-    async def compare(self, rounds: int) -> dict[str, Any]:
-        ways: Mapping[str, Callable[[], Awaitable[float]]] = {
+    async def compare(self, rounds: int, wanted: Collection[str] | None = None) -> dict[str, Any]:
+        every: Mapping[str, Callable[[], Awaitable[float]]] = {
             "shovel": self.shovel,
             "naive_three_publishes": self.naive,
             "naive_cc": self.naive_cc,
@@ -87,6 +87,7 @@ class _Others:
             "postgresql_rows": self.postgresql_rows,
             "verifications": self.verifications,
         }
+        ways = {name: way for name, way in every.items() if wanted is None or name in wanted}
         await upgrade(self.database_url)
         rates: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(rounds):
