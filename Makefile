@@ -35,7 +35,7 @@ bench-core: $(ENVIRONMENT) ## What each check of the core costs, with directorie
 bench-latency: setup ## How long each delivery takes to each point of its way, at 100 documents a second
 	@$(BIN)/python -m tests.bench.latency $(ARGS)
 
-bench-steady: setup ## Whether memory and delays stay flat in half an hour at a rate; ARGS="--minutes 30 --per-s 40"
+bench-steady: setup ## Whether memory and delays stay flat in half an hour at a steady rate; ARGS="--minutes 30 --per-s 40"
 	@$(BIN)/python -m tests.bench.steady $(ARGS)
 
 bench-growth: setup ## What a country with 111,000 agencies costs the hub beside a small one; ARGS="--countries small all-connected" for 12,000 queues

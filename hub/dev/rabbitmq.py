@@ -213,7 +213,7 @@ class PrivateRabbitMQ:
             "max_message_size": 16 * 1024 * 1024,
             "log.console.level": "warning",
             "queue_leader_locator": "balanced",
-            "raft.wal_max_size_bytes": 64_000_000,
+            "raft.wal_max_size_bytes": 64_000_000,  # else mail waits while half a gigabyte goes to the queues' files
         }
         if self._joins is not None:
             configuration |= {

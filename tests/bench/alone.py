@@ -17,7 +17,6 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from statistics import median
@@ -27,7 +26,7 @@ import asyncpg
 
 from schemas.envelope import ENVELOPE_TYP
 from tests.bench import others
-from tests.bench.full_path import HUB, hub_process
+from tests.bench.full_path import HUB, hub_processes
 from tests.bench.loop_by_loop import Bench
 from tests.bench.stage import stage
 from tests.bench.workload import DOCUMENTS, nation, plan
@@ -69,9 +68,7 @@ def measure(documents: int, hub: Sequence[str] = HUB) -> dict[str, Any]:
         earlier.publish("receipt", earlier.receipts)
         new.publish("document", new.documents)
         began = datetime.now(UTC)
-        starting = [hub_process(on.installation, on.folder, loops.split(",")) for loops in hub]
-        with ThreadPoolExecutor(len(hub)) as threads:
-            list(threads.map(ending.enter_context, starting))
+        ending.enter_context(hub_processes(on.installation, on.folder, [loops.split(",") for loops in hub]))
         messages = new.deliveries + earlier.deliveries
         deliveries = earlier.deliveries + messages
         seconds = asyncio.run(_until_done(on.installation.settings["database_url"], deliveries, began))

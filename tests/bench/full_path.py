@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
@@ -139,6 +140,16 @@ def hub_process(
         yield hub.pid
     finally:
         hub.stop()
+
+
+@contextmanager
+def hub_processes(installation: Installation, folder: Path, each: Sequence[Sequence[str]]) -> Iterator[list[int]]:
+    """Start several at once, so that the first has not done all the work before the last is ready."""
+    starting = [hub_process(installation, folder, loops) for loops in each]
+    with ExitStack() as ending:
+        with ThreadPoolExecutor(len(starting)) as threads:
+            pids = list(threads.map(ending.enter_context, starting))
+        yield pids
 
 
 def _is_ready(port: int) -> bool:

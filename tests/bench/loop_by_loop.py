@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,14 @@ import asyncpg
 from pamqp.commands import Basic
 
 from adapters.signer import load_signer
-from hub.dev.servers import Servers, run_directory
-from hub.installation import Installation, install
+from hub.installation import Installation
 from schemas.addresses import SUBMIT, submit_key
 from schemas.envelope import ENVELOPE_TYP, DocumentFacts, Signer, new_envelope
 from schemas.identifiers import AgencyCode, delivery_id_of
 from schemas.receipt import RECEIPT_TYP, Answer, Receipt
 from schemas.signing import KeySigner, identity, sign
-from tests.bench.full_path import NOWHERE, cpu_by_process, hub_process
+from tests.bench.full_path import cpu_by_process, hub_processes
+from tests.bench.stage import stage
 from tests.bench.workload import DOCUMENTS, nation, plan
 
 _AT_ONCE = 256
@@ -52,21 +51,9 @@ def main() -> int:
 
 def measure(documents: int, profile: str | None = None, routers: int = 1) -> dict[str, Any]:
     """Give each loop of a hub its work in turn, and say what it made of it."""
-    with ExitStack() as ending:
-        folder = ending.enter_context(run_directory("files"))
-        servers = ending.enter_context(Servers(purpose="bench"))
-        people = nation()
-        installation = asyncio.run(
-            install(
-                amqp_url=servers.amqp_url,
-                management_url=servers.management_url,
-                database_url=servers.database_url,
-                hub_url=NOWHERE,
-                folder=folder / "installation",
-                country=people.file,
-            )
-        )
-        bench = Bench(installation, folder, profile, routers=routers)
+    people = nation()
+    with stage(people.file) as on:
+        bench = Bench(on.installation, on.folder, profile, routers=routers)
         bench.prepare(plan(people, share=documents / DOCUMENTS))
         return bench.run()
 
@@ -147,7 +134,7 @@ class Bench:
         """Let one loop run until a query counts as many items; says how many a second, and what one costs."""
         before = cpu_by_process()
         with ExitStack() as ending:
-            hubs = self._hubs(loop, ending)
+            hubs = ending.enter_context(hub_processes(self.installation, self.folder, [[loop]] * self.routers))
             started = cpu_by_process()
             with _profiler(hubs[0], wanted=self.profile == loop):
                 measured, seconds = asyncio.run(self._until(items, query, *arguments))
@@ -156,12 +143,6 @@ class Bench:
             "per_s": round(measured / seconds),
             "cpu_us": {name: round(1e6 * used / measured) for name, used in sorted(cpu.items()) if used > 0},
         }
-
-    def _hubs(self, loop: str, ending: ExitStack) -> list[int]:
-        """Start all processes at once, so that the first has not done all the work before the last is ready."""
-        starting = [hub_process(self.installation, self.folder, [loop]) for _ in range(self.routers)]
-        with ThreadPoolExecutor(self.routers) as threads:
-            return list(threads.map(ending.enter_context, starting))
 
     async def _until(self, items: int, query: str, *arguments: str) -> tuple[int, float]:
         """Wait until as many are done; returns how many were done meanwhile, and in how many seconds."""

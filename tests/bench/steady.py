@@ -1,4 +1,4 @@
-"""Whether memory and delays stay flat in a long run at half of what a small machine can; prints one line of JSON last.
+"""Whether memory and delays stay flat in a long run at a steady rate; prints one line of JSON last.
 
 `python -m tests.bench.steady --minutes 30 --per-s 40`: the whole path, as in `full_path`, documents sent at planned moments
 around the rate, every ten seconds a look at the memory (PSS) of each process of the hub, of broker, database and the

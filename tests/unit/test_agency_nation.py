@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from adapters.nation import FAULTS, DocumentOffice
+from adapters.document_office import FAULTS, DocumentOffice
 from hub.core.decide import decide
 from hub.core.policy import Policy
 from hub.core.submission import Submission
