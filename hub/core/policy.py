@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from math import ceil
 from typing import Final, TypeVar
 
 from schemas.identifiers import AgencyCode
@@ -117,6 +118,7 @@ class Policy:
 
 
 _NO_RULE: Final = Retry()
+_STEPS_PER_S: Final = 10
 
 _Number = TypeVar("_Number", float, int | None)
 
@@ -129,6 +131,9 @@ def _first(values: Iterable[_Number | None], otherwise: _Number) -> _Number:
 class Pace:
     """How fast one document goes out to very many recipients, so that it never stands in the way of others.
 
+    What goes out in the same tenth of a second is due at its end, so that it is claimed, published and marked together: one
+    by one, a delivery costs three times as much CPU.
+
     Attributes:
         at_once: Recipients that are served at once.
         per_s: Recipients of every further second.
@@ -139,5 +144,6 @@ class Pace:
 
     def first_attempt_at(self, index: int, now: datetime, expires_at: datetime) -> datetime:
         """Say when the delivery to one of the recipients is due; at the latest in the middle of the lifetime."""
-        wait = timedelta(seconds=max(0, index - self.at_once + 1) / self.per_s)
+        steps = ceil(max(0, index - self.at_once + 1) / self.per_s * _STEPS_PER_S)
+        wait = timedelta(seconds=steps / _STEPS_PER_S)
         return now + min(wait, max((expires_at - now) / 2, timedelta()))
