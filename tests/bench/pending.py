@@ -72,8 +72,8 @@ _HANDED_OVER: Final = f"{_ALL_HANDED_OVER} AND stored_at >= $1::text::timestampt
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--backlog", type=int, default=1_000_000, help="deliveries that wait")
-    parser.add_argument("--documents", type=int, default=1500, help="documents of each round, to three recipients each")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--documents", type=int, default=5000, help="documents of each round, to three recipients each")
+    parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
     print(json.dumps(measure(options.backlog, options.documents, options.rounds)))
     return 0
