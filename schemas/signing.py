@@ -220,7 +220,7 @@ class KeySigner:
         if isinstance(self.private_key, ec.EllipticCurvePrivateKey):
             r, s = decode_dss_signature(self.private_key.sign(digest, _ES256))
             return r.to_bytes(32) + s.to_bytes(32)
-        return self.private_key.sign(digest, _PSS, _SHA256)
+        return self.private_key.sign(digest, _PSS, _SHA256_DIGEST)
 
 
 class _Header(NamedTuple):
@@ -240,8 +240,8 @@ class _Frame(NamedTuple):
 
 
 # Of a digest that is there already, as it names the object too: hashed again in here, a proof costs a tenth more.
-_SHA256 = Prehashed(hashes.SHA256())
-_ES256 = ec.ECDSA(_SHA256)
+_SHA256_DIGEST = Prehashed(hashes.SHA256())
+_ES256 = ec.ECDSA(_SHA256_DIGEST)
 _PSS = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=32)
 
 
@@ -320,7 +320,7 @@ def _signature_fits(key: KeyRecord, signature: bytes, digest: bytes) -> bool:
                 return False
             key.public_key.verify(encode_dss_signature(r, s), digest, _ES256)
         else:
-            key.public_key.verify(signature, digest, _PSS, _SHA256)
+            key.public_key.verify(signature, digest, _PSS, _SHA256_DIGEST)
     except InvalidSignature:
         return False
     return True
